@@ -1,0 +1,218 @@
+"""The command line: arguments in, the same functions as in Python.
+
+Whatever needs torch is imported inside the command that needs it, so that `--help` is instant.
+"""
+
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from fewlabels.errors import UserError
+from fewlabels.training.budget import Clock
+
+if TYPE_CHECKING:
+    from fewlabels.api import Run
+
+CLOCK = Clock()  # a time limit counts from here
+
+app = typer.Typer(
+    help="Image classification from few labels: the best classifier that a folder allows.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA", help="A folder of images, a .csv table, Parquet, or the word digits."
+    ),
+]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/1.")]
+
+
+@app.command()
+def demo(
+    time_limit: Annotated[str, typer.Option(help="Of the whole command.")] = "75s",
+    seed: Annotated[int, typer.Option(help="Which 20 labels are kept.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="The run folder; absent or empty.")] = None,
+) -> None:
+    """The main job on 1,797 real handwritten digits: 20 labels, the rest unlabelled."""
+    from fewlabels.api import train as run_train
+
+    console = _console()
+    console.print("1,797 handwritten digits; 2 labels a class are kept, the others forgotten.")
+    run = run_train(
+        "digits",
+        labels_per_class=2,
+        seed=seed,
+        time_limit=time_limit,
+        out=out,
+        console=console,
+        clock=CLOCK,
+    )
+    _show(run, console)
+
+
+@app.command()
+def check(
+    data: Data,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """What is in the pool: counts by class and split, unreadable files, copies, leaks."""
+    import json
+
+    from fewlabels.pixels.decode import decode
+    from fewlabels.pool.check import check as run_check
+    from fewlabels.pool.pool import Pool
+    from fewlabels.report.console import print_check
+
+    checked = run_check(Pool.scan(data), decode)
+    if as_json:
+        print(json.dumps(checked.to_json(), indent=2, ensure_ascii=False))
+    else:
+        print_check(checked, _console())
+
+
+@app.command()
+def train(
+    data: Annotated[str | None, typer.Argument(metavar="DATA", help="See check.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="auto, supervised or fixmatch. [auto]")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="cnn_small, lenet5, any torchvision or timm name, local-dir:… [auto]"),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="auto, none, or a file of weights. [auto]")
+    ] = None,
+    time_limit: Annotated[
+        str | None, typer.Option(help="Of the whole command: 90s, 10m, 1h30m. [10m]")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Instead: passes over the images.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Instead: optimiser steps.")] = None,
+    labels_per_class: Annotated[
+        int | None, typer.Option(help="Keep so many labels a class, forget the others.")
+    ] = None,
+    img_size: Annotated[int | None, typer.Option(help="Side in pixels.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Labelled images a step. [32]")] = None,
+    optimiser: Annotated[str | None, typer.Option(help="adamw or sgd. [adamw]")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate. [adamw 0.003, sgd 0.05]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of every random choice. [0]")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, mps. [auto]")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="32-true, bf16-mixed or 16-mixed. [32-true]")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Threads that make batches. [1]")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run folder; absent or empty. [runs/<n>]")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Go on with a run that was cut off.")
+    ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option("-c", "--config", help="A recipe: settings in YAML.")
+    ] = None,
+) -> None:
+    """Train the best classifier that DATA allows, beside a baseline on the labels only."""
+    settings = {name: value for name, value in locals().items() if value is not None}
+    for name in ("data", "resume", "recipe", "out"):
+        settings.pop(name, None)
+    from fewlabels import api
+
+    console = _console()
+    if resume is not None:
+        if data is not None or recipe is not None or out is not None or settings:
+            given = next(iter(settings), "DATA" if data else "-c" if recipe else "--out")
+            raise UserError(
+                f"--resume takes no other setting (here: {given}): the run goes on as it began"
+            )
+        run = api.resume(resume, console=console)
+    else:
+        if recipe is not None:
+            from fewlabels.procedures.config import read_recipe
+
+            settings = _merge(read_recipe(recipe), settings)
+            data = data or settings.pop("data", None)
+            settings.pop("data", None)
+        if data is None:
+            raise UserError("train: name DATA: a folder, a .csv table, Parquet, or digits")
+        run = api.train(data, out=out, console=console, clock=CLOCK, **settings)
+    _show(run, console)
+
+
+@app.command()
+def predict(
+    run: RunPath,
+    paths: Annotated[list[Path], typer.Argument(metavar="PATHS…", help="Images and folders.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The .csv file to write.")],
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+) -> None:
+    """Labels and probabilities for any number of images, as CSV."""
+    from fewlabels.api import load
+    from fewlabels.deploy.predict import write_csv
+
+    console = _console()
+    if out.suffix.lower() != ".csv":
+        raise UserError(f"-o {out}: must end in .csv")
+    classifier = load(run, device)
+    try:
+        with out.open("w", newline="", encoding="utf-8") as file:
+            images, failed = write_csv(classifier, paths, file)
+    except OSError as error:
+        raise UserError(f"-o {out}: cannot be written ({error.strerror})") from error
+    unread = f"; {failed} could not be read, see the column error" if failed else ""
+    console.print(f"{out}: {images:,} images{unread}", highlight=False)
+
+
+@app.command()
+def report(run: RunPath) -> None:
+    """Write the run's report anew: one self-contained HTML file."""
+    from fewlabels.report.html import write
+
+    _console().print(str(write(run)), highlight=False, soft_wrap=True)
+
+
+def _console() -> Console:
+    return Console(highlight=False)
+
+
+def _merge(recipe: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """The recipe, with what the command line says in its place; a time limit replaces steps."""
+    limits = {"time_limit", "epochs", "steps"}
+    if limits & options.keys():
+        recipe = {key: value for key, value in recipe.items() if key not in limits}
+    return recipe | options
+
+
+def _show(run: "Run", console: Console) -> None:
+    from fewlabels.report.console import print_run
+
+    print_run(run.path, run.result, console)
+
+
+def main() -> NoReturn:
+    """Runs the command line; bad input ends in one line and exit code 2."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        app(standalone_mode=False)
+        code = 0
+    except UserError as error:
+        print(f"fewlabels: {error}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        code = 130
+    except typer.TyperException as error:  # an unknown option, a missing argument
+        message = " ".join(error.format_message().split())
+        if message:  # there is none when the help has been shown instead
+            print(f"fewlabels: {message} (see --help)", file=sys.stderr)
+        code = 2
+    except typer.Exit as stop:
+        code = stop.exit_code
+    sys.exit(code)

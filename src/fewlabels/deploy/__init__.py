@@ -1,0 +1,1 @@
+"""What ships: the artefact, and prediction from it."""

@@ -1,0 +1,60 @@
+"""The artefact: everything that prediction needs and nothing else; safetensors and JSON, no pickle.
+
+    artefact/weights.safetensors   the model's state dictionary
+    artefact/classifier.json       model, classes, preprocessing
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+
+from fewlabels.deploy.classifier import Classifier
+from fewlabels.errors import UserError
+from fewlabels.models import catalog
+from fewlabels.pixels.preprocess import Preprocess
+from fewlabels.training import checkpoint
+from fewlabels.training.folder import RunFolder, write_text
+
+
+def write(folder: RunFolder) -> Path:
+    """Makes the artefact of the best model so far. The JSON comes last: without it there is none."""
+    best = _best(folder)
+    folder.artefact.mkdir(exist_ok=True)
+    save_file(best["weights"], folder.artefact / "weights.safetensors")
+    text = json.dumps(best["about"], indent=2, ensure_ascii=False)
+    write_text(folder.artefact / "classifier.json", text + "\n")
+    return folder.artefact
+
+
+def load(run: Path, device: str = "cpu") -> Classifier:
+    """The classifier of a run folder or of an artefact that was copied out of one.
+
+    A run that is not finished gives the best model that it has so far.
+    """
+    for place in (run / "artefact", run):
+        if (place / "classifier.json").is_file():
+            about = json.loads((place / "classifier.json").read_text())
+            return _classifier(about, load_file(place / "weights.safetensors"), device)
+    if not run.is_dir():
+        raise UserError(f"{run}: no such run folder")
+    best = _best(RunFolder.open(run))
+    return _classifier(best["about"], best["weights"], device)
+
+
+def _best(folder: RunFolder) -> dict[str, Any]:
+    best = checkpoint.load(folder.best)
+    if best is None:
+        raise UserError(
+            f"{folder.path}: holds no finished model yet; go on with: "
+            f"fewlabels train --resume {folder.path}"
+        )
+    return best
+
+
+def _classifier(about: dict[str, Any], weights: dict[str, Any], device: str) -> Classifier:
+    model = catalog.build(about["model"], len(about["classes"]), "none").model
+    model.load_state_dict(weights)
+    preprocess = Preprocess.from_json(about["preprocess"])
+    return Classifier(model, tuple(about["classes"]), preprocess, device)

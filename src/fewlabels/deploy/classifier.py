@@ -1,0 +1,100 @@
+"""A trained classifier: encoded images, files or arrays in, classes and probabilities out."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import nn
+
+from fewlabels.evaluate.predictions import BATCH, logits, softmax
+from fewlabels.models.catalog import head
+from fewlabels.pixels.cache import square
+from fewlabels.pixels.decode import Unreadable, to_square
+from fewlabels.pixels.preprocess import Preprocess
+
+Picture = str | Path | bytes | Image.Image | NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the classifier says of one image; `error` is why it says nothing."""
+
+    label: str
+    confidence: float
+    probabilities: tuple[float, ...]  # in the order of the classifier's classes
+    error: str = ""
+
+
+class Classifier:
+    """`classes` are in the order of all probabilities."""
+
+    def __init__(
+        self, model: nn.Module, classes: tuple[str, ...], preprocess: Preprocess, device: str
+    ) -> None:
+        # the memory format that it trained in: sums in another order could differ in the last bit
+        self.model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.classes = classes
+        self.preprocess = preprocess
+        self.device = device
+
+    def predict(self, images: Picture | Iterable[Picture]) -> list[Prediction]:
+        """Predictions for paths, encoded bytes, PIL images or uint8 arrays [H, W, 3] or [H, W].
+
+        An image that cannot be read gets a prediction with its `error` and an empty label.
+        """
+        return list(self.stream([images] if isinstance(images, Picture) else images))
+
+    def stream(self, images: Iterable[Picture]) -> Iterator[Prediction]:
+        """As `predict`, one after another and in constant memory."""
+        following = iter(images)
+        while batch := list(islice(following, BATCH)):
+            yield from self._batch(batch)
+
+    def embed(self, images: Sequence[Picture]) -> NDArray[np.float32]:
+        """What the last layer sees, [N, features]. Raises Unreadable for what cannot be read."""
+        seen: list[NDArray[np.float32]] = []
+
+        def look(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+            seen.append(inputs[0].flatten(1).float().cpu().numpy())
+
+        with_hook = head(self.model)[1].register_forward_pre_hook(look)
+        try:
+            logits(self.model, self._pixels(images), self.preprocess, self.device)
+        finally:
+            with_hook.remove()
+        return np.concatenate(seen)
+
+    def _pixels(self, images: Sequence[Picture]) -> NDArray[np.uint8]:
+        return np.stack([self._read(image) for image in images])
+
+    def _read(self, image: Picture) -> NDArray[np.uint8]:
+        size = self.preprocess.size
+        if isinstance(image, np.ndarray):
+            image = Image.fromarray(image)
+        if isinstance(image, Image.Image):
+            return to_square(image.convert("RGB"), size)
+        return square(image if isinstance(image, bytes) else Path(image).read_bytes(), size)
+
+    def _batch(self, images: Sequence[Picture]) -> Iterator[Prediction]:
+        pixels, errors = [], []
+        for image in images:
+            try:
+                pixels.append(self._read(image))
+                errors.append("")
+            except (OSError, Unreadable) as error:
+                errors.append(" ".join(str(error).split()) or type(error).__name__)
+        if pixels:
+            p = softmax(logits(self.model, np.stack(pixels), self.preprocess, self.device))
+        known = iter(p if pixels else ())
+        for error in errors:
+            if error:
+                yield Prediction("", 0.0, (), error)
+                continue
+            row = next(known)
+            best = int(row.argmax())
+            yield Prediction(self.classes[best], float(row[best]), tuple(row.tolist()))

@@ -1,0 +1,1 @@
+"""Backbones: one catalog over ours, torchvision's and timm's."""

@@ -1,0 +1,155 @@
+"""Where the encoded images come from: files, Parquet shards or memory, all read by row."""
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Decoded row groups kept by a ParquetImages; more than one, so that threads which read a little
+# ahead of each other and shuffled rows of a small data set do not load them again and again.
+KEPT_BYTES = 256 * 2**20
+
+
+class Source(Protocol):
+    """N encoded images, numbered 0 .. N-1. Threads may read at the same time."""
+
+    def __len__(self) -> int: ...
+
+    def name(self, row: int) -> str:
+        """A stable name: the path relative to DATA, or what the table calls the image."""
+        ...
+
+    def read(self, row: int) -> bytes:
+        """The encoded file. Raises OSError when it cannot be read."""
+        ...
+
+
+def content_digest(data: bytes) -> str:
+    """BLAKE2b-128 of the encoded bytes, in hex: equal for exact copies."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True)
+class Files:
+    """One file an image; `paths` are relative to `root` (with `/`) or absolute."""
+
+    root: Path
+    paths: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def name(self, row: int) -> str:
+        return self.paths[row]
+
+    def read(self, row: int) -> bytes:
+        return (self.root / self.paths[row]).read_bytes()
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Encoded images in memory."""
+
+    names: tuple[str, ...]
+    blobs: tuple[bytes, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, row: int) -> str:
+        return self.names[row]
+
+    def read(self, row: int) -> bytes:
+        return self.blobs[row]
+
+
+@dataclass(frozen=True, eq=False)
+class Subset:
+    """Some rows of another source, in the order of `rows` [n]."""
+
+    source: Source
+    rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def name(self, row: int) -> str:
+        return self.source.name(int(self.rows[row]))
+
+    def read(self, row: int) -> bytes:
+        return self.source.read(int(self.rows[row]))
+
+
+class ParquetImages:
+    """The rows of several Parquet files one after the other; `image` is struct{bytes, path}.
+
+    A row group is decoded at the first row asked of it and kept while all that are kept fit in
+    `KEPT_BYTES`, so reading in row order decodes each once.
+    """
+
+    def __init__(self, files: Sequence[Path], names: Sequence[str]) -> None:
+        """`names` [N]: one a row, over all files. Raises OSError or ValueError on a broken file."""
+        import pyarrow.parquet as pq
+
+        self.files = tuple(files)
+        self.names = tuple(names)
+        # One entry a row group: which file, which group in it. `starts[i]` is its first row.
+        self._groups: list[tuple[int, int]] = []
+        starts = [0]
+        for number, file in enumerate(self.files):
+            metadata = pq.read_metadata(file)
+            for group in range(metadata.num_row_groups):
+                self._groups.append((number, group))
+                starts.append(starts[-1] + metadata.row_group(group).num_rows)
+        self._starts = np.array(starts, dtype=np.int64)
+        if starts[-1] != len(self.names):
+            raise ValueError(f"{len(self.names)} names for {starts[-1]} rows")
+        self._kept: OrderedDict[int, Any] = OrderedDict()  # group number -> pyarrow column
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, row: int) -> str:
+        return self.names[row]
+
+    def read(self, row: int) -> bytes:
+        if not 0 <= row < len(self.names):
+            raise IndexError(f"row {row} of {len(self.names)}")
+        number = int(np.searchsorted(self._starts, row, side="right")) - 1
+        cell = self._column(number)[row - int(self._starts[number])].as_py() or {}
+        data = cell.get("bytes")
+        if data is not None:
+            return bytes(data)
+        if cell.get("path"):  # the layout allows a path alone: a file beside the shard
+            shard = self.files[self._groups[number][0]]
+            return (shard.parent / str(cell["path"])).read_bytes()
+        raise OSError("the table has no image in this row")
+
+    def _column(self, number: int) -> Any:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        with self._lock:  # one thread decodes, the others wait for what it decoded
+            column = self._kept.get(number)
+            if column is None:
+                file, group = self._groups[number]
+                try:
+                    with pq.ParquetFile(self.files[file]) as table:
+                        column = table.read_row_group(group, columns=["image"]).column("image")
+                except pa.ArrowInvalid as error:
+                    raise OSError(f"{self.files[file].name}: {error}") from error
+                self._kept[number] = column
+                while len(self._kept) > 1 and self._kept_bytes() > KEPT_BYTES:
+                    self._kept.popitem(last=False)
+            self._kept.move_to_end(number)
+            return column
+
+    def _kept_bytes(self) -> int:
+        return sum(column.nbytes for column in self._kept.values())

@@ -1,0 +1,1 @@
+"""Procedures: sequences of whole runs."""

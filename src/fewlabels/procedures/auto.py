@@ -1,0 +1,131 @@
+"""`auto`: labels only first, then the unlabelled images too, and the better of the two.
+
+Without validation images in the pool a method runs in two stages. In its *trial* a stratified part
+of the labels is held out, and what it says of them is the only thing that methods are compared on.
+Then it *goes on* from its own weights with all the labels, so that no label is lost and no training
+thrown away. A pool with validation images of its own needs no trial.
+
+    labels only: trial, goes on  ->  the other method: trial  ->  choice  ->  the chosen one goes on
+
+The test images are looked at once, after everything has been decided. The same sequence, less the
+choice, serves a method that the user names: the baseline always stands beside it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from fewlabels.procedures.stage import Context, Stage, Trained, run_stage
+from fewlabels.training import checkpoint
+
+BASELINE = "supervised"
+BASELINE_SHARE = 0.12  # of the time, when another method runs too; labels alone are soon learnt
+TRIAL_SHARE = 0.6  # of a method's budget
+DOUBT = 0.2  # labels only must be better with a one-sided p below this
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """What a run ends with; probabilities are [V, K] on validation and [T, K] on test."""
+
+    method: str
+    stages: tuple[Trained, ...]  # of the chosen method
+    baseline: tuple[Trained, ...]  # labels only; empty where no other method ran
+    val: dict[str, NDArray[np.float64]]  # by method, from models that had not seen those labels
+    test: dict[str, NDArray[np.float64]]  # by method
+    why: str  # one sentence
+
+    @property
+    def final(self) -> Trained:
+        return self.stages[-1]
+
+
+def run(context: Context) -> Chosen:
+    """Trains, chooses, and only then looks at the test images."""
+    data, asked = context.data, context.config.method
+    method = asked
+    if asked == "auto":
+        method = "fixmatch" if len(data.unlabelled) else BASELINE
+    alone = method == BASELINE
+    stages: dict[str, list[Trained]] = {BASELINE: [], method: []}
+
+    def train(name: str, which: str, part: float, until: float, trial: bool = False) -> None:
+        before = stages[which][-1].weights if stages[which] else None
+        moment = context.began + until * (context.deadline - context.began)
+        stages[which].append(run_stage(context, Stage(name, which, trial, part, moment), before))
+        if not trial:
+            keep(context, which, stages[which][-1])
+
+    trials = len(data.held_out) > 0
+    first = TRIAL_SHARE if trials else 0.0
+    share = 1.0 if alone else BASELINE_SHARE
+    if trials:
+        train("labels-only-trial", BASELINE, first, share * first, trial=True)
+    train("labels-only", BASELINE, 1 - first, share)
+    if alone:
+        chosen = BASELINE
+        why = "labels only, as asked" if asked == BASELINE else "there are no unlabelled images"
+    else:
+        if trials:
+            train(f"{method}-trial", method, first, share + (1 - share) * first, trial=True)
+        else:
+            train(method, method, 1.0, 1.0)
+        chosen, why = method, f"{method}, as asked"
+        if asked == "auto":
+            chosen, why = choose(context, method, stages[method][0], stages[BASELINE][0])
+        if trials:
+            name = method if chosen == method else "labels-only-longer"
+            train(name, chosen, 1 - first, 1.0)
+        keep(context, chosen, stages[chosen][-1])
+
+    return Chosen(
+        method=chosen,
+        stages=tuple(stages[chosen]),
+        baseline=() if alone else tuple(stages[BASELINE]),
+        val={name: stages[name][0].val for name in stages},
+        test={
+            name: context.probabilities(context.model(stages[name][-1].weights), data.test)
+            for name in dict.fromkeys((BASELINE, chosen))
+        },
+        why=why,
+    )
+
+
+def choose(context: Context, method: str, its: Trained, baseline: Trained) -> tuple[str, str]:
+    """The better of the two on validation, and why, in one sentence.
+
+    A few validation images cannot tell two good methods apart: by chance alone labels only would
+    often win by one image. It is taken when a sign test on the images where the two differ leaves
+    little doubt; otherwise the method that has learnt from many more images is.
+    """
+    label = context.data.pool.label[context.val_rows]
+    n = len(label)
+    if not n:
+        return method, (
+            f"{method}: with one label a class none is left to compare on, and it learns from "
+            "the unlabelled images too"
+        )
+    right, base = its.val.argmax(1) == label, baseline.val.argmax(1) == label
+    won, lost = int((right & ~base).sum()), int((base & ~right).sum())
+    score = f"{right.sum()} of {n} validation images right against {base.sum()} for labels only"
+    if won > lost:
+        return method, f"{method}: {score}"
+    if lost and binomtest(lost, won + lost, alternative="greater").pvalue < DOUBT:
+        return BASELINE, f"labels only: {method} got {score}"
+    return method, (
+        f"{method}: {score} is no difference that {n} images can show, and it learns from the "
+        "unlabelled images too"
+    )
+
+
+def keep(context: Context, method: str, trained: Trained) -> None:
+    """Puts the best model so far where a kill cannot take it: `checkpoints/best`."""
+    about = {
+        "method": method,
+        "model": context.config.model,
+        "classes": list(context.data.pool.classes),
+        "preprocess": context.preprocess.to_json(),
+    }
+    checkpoint.save(context.folder.best, {"about": about, "weights": trained.weights})

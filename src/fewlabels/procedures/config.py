@@ -1,0 +1,137 @@
+"""Everything a user can set for a run, and its resolution into what the run will do."""
+
+import re
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fewlabels.augment.policy import Policy
+from fewlabels.errors import UserError
+from fewlabels.methods import resolve
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+OPTIMISERS = ("sgd", "adamw")
+
+
+@dataclass(frozen=True)
+class Config:
+    """The settings of one run. None means: chosen for this pool and machine when the run starts."""
+
+    data: str
+    method: str = "auto"
+    model: str = "auto"
+    weights: str = "auto"  # auto, none, or a file
+    time_limit: float | None = None  # seconds, of the whole command
+    epochs: int | None = None  # passes over the images that the method learns from
+    steps: int | None = None
+    labels_per_class: int | None = None
+    img_size: int | None = None  # pixels
+    batch_size: int = 32  # labelled images a step
+    optimiser: str = "adamw"
+    lr: float | None = None
+    weight_decay: float = 5e-4
+    ema_decay: float = 0.99
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "32-true"
+    workers: int = 1  # threads that make batches
+    weak: str | None = None  # augmentation policies; None: chosen for the pool
+    strong: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)  # the method's own
+
+    def __post_init__(self) -> None:
+        """UserError for what cannot be."""
+        limits = [name for name in ("time_limit", "epochs", "steps") if getattr(self, name)]
+        if len(limits) > 1:
+            raise UserError("name one of --time-limit, --epochs and --steps, not several")
+        if self.method != "auto":
+            resolve(self.method, self.settings)
+        elif self.settings:
+            raise UserError(
+                f"setting '{next(iter(self.settings))}' has no effect in auto; name a --method"
+            )
+        _one_of("--precision", self.precision, PRECISIONS)
+        _one_of("--optimiser", self.optimiser, OPTIMISERS)
+        for name, least in (("batch_size", 1), ("workers", 1), ("seed", 0), ("img_size", 8)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UserError(f"--{name.replace('_', '-')} {value}: at least {least}")
+        for name in ("time_limit", "epochs", "steps", "lr"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise UserError(f"--{name.replace('_', '-')} {value}: must be greater than 0")
+        for text in (self.weak, self.strong):
+            if text is not None:
+                Policy.parse(text)
+
+    @property
+    def model_name(self) -> str:
+        return "cnn_small" if self.model == "auto" else self.model
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], where: str) -> "Config":
+        """UserError names the key of `where` that is none of ours."""
+        known = [f.name for f in fields(cls)]
+        for key in values:
+            if key not in known:
+                raise UserError(f"{where}: no setting is named '{key}'; there are {', '.join(known)}")
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise UserError(f"{where}: a setting has a value of the wrong kind ({error})") from error
+
+    def resolved(self, side: int, model_side: int | None, mirror: bool) -> "Config":
+        """The settings with what depends on the pool and the model filled in.
+
+        `side`: of a typical image, in pixels; `model_side`: what the model was made for, if it
+        was made for one; `mirror`: whether a mirrored image still shows the same.
+        """
+        flip = "flip(0.5)+" if mirror else ""
+        default_lr = {"adamw": 0.003, "sgd": 0.05}[self.optimiser]
+        limited = self.time_limit or self.epochs or self.steps
+        return replace(
+            self,
+            model=self.model_name,
+            img_size=self.img_size or model_side or small_size(side),
+            lr=self.lr or default_lr,
+            time_limit=self.time_limit if limited else 600.0,
+            weak=self.weak or f"{flip}crop(0.125)",
+            strong=self.strong or f"{flip}crop(0.125)+rand(2)+cutout(0.5)",
+        )
+
+
+def small_size(side: int) -> int:
+    """The side at which small nets learn from images of this size, for a CPU's sake no larger."""
+    return 32 if side <= 128 else 64
+
+
+def seconds(text: str | float) -> float:
+    """"90", "90s", "10m", "1.5h" or "1h30m" in seconds. UserError for anything else."""
+    units = {"h": 3600.0, "m": 60.0, "s": 1.0, "": 1.0}
+    parts = re.findall(r"(\d+(?:\.\d+)?)([hms]?)", str(text))
+    if not parts or "".join(n + u for n, u in parts) != str(text):
+        raise UserError(f"--time-limit {text}: write seconds, or a time such as 90s, 10m or 1h30m")
+    return sum(float(number) * units[unit] for number, unit in parts)
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The settings in a recipe (YAML). UserError when it is none."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"-c {path}: no such file") from None
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"-c {path}: cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"-c {path}: must hold settings, one 'name: value' a line")
+    return values
+
+
+def _one_of(option: str, value: str, among: tuple[str, ...]) -> None:
+    if value not in among:
+        raise UserError(f"{option} {value}: must be one of {', '.join(among)}")

@@ -1,0 +1,228 @@
+"""What a run leaves behind for people and for the report: result, predictions, pictures, splits."""
+
+import io
+import os
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from PIL import Image
+
+from fewlabels.errors import UserError
+from fewlabels.evaluate.intervals import accuracy, paired_difference
+from fewlabels.procedures.auto import BASELINE, Chosen
+from fewlabels.procedures.prepare import Data, Rows
+from fewlabels.procedures.stage import Context, Trained
+
+PICTURES = 24  # of each kind in the gallery
+PSEUDO_LABELLED = 2000  # unlabelled images that the gallery is drawn from, at most
+
+
+def result(context: Context, chosen: Chosen) -> dict[str, Any]:
+    """The content of `result.json`. Everything in it was counted on this run's own images."""
+    data, config = context.data, context.config
+    steps, seconds, images = _totals(chosen.stages)
+    summary: dict[str, Any] = {
+        "data": config.data,
+        "method": chosen.method,
+        "model": config.model,
+        "seed": config.seed,
+        "steps": steps,
+        "seconds": round(context.clock(), 1),
+        "training_seconds": round(seconds, 1),
+        "images_per_second": round(images / max(seconds, 1e-9), 1),
+        "peak_memory_mb": round(_peak_memory_mb(), 1),
+        "device": str(context.fabric.device),
+        "img_size": config.img_size,
+        "classes": len(data.pool.classes),
+        "labels": len(data.labelled),
+        "unlabelled": len(data.unlabelled),
+        "estimate": "test" if len(data.test) else "val",
+        **_scores(context, chosen.method, chosen),
+    }
+    if chosen.baseline:
+        steps, seconds, _ = _totals(chosen.baseline)
+        summary["baseline"] = {
+            "method": BASELINE,
+            "steps": steps,
+            "seconds": round(seconds, 1),
+            **_scores(context, BASELINE, chosen),
+        }
+        summary["difference"] = _differences(context, chosen)
+    summary["choice"] = {
+        "how": "auto" if config.method == "auto" else "given",
+        "candidates": [
+            {"method": name, "val": accuracy(_right(p, data, context.val_rows))}
+            for name, p in chosen.val.items()
+            if len(context.val_rows)
+        ],
+        "why": chosen.why,
+    }
+    summary["verdict"] = verdict(summary)
+    summary["skipped"] = [vars(item) for item in data.skipped]
+    return summary
+
+
+def verdict(result: dict[str, Any]) -> str:
+    """Whether the unlabelled images helped, as far as this run's images can show it."""
+    split = result["estimate"]
+    if "difference" not in result:
+        return "Labels only: no unlabelled images were learnt from."
+    if result["method"] == BASELINE:
+        return "The unlabelled images did not help: the model trained on the labels only was kept."
+    if split not in result["difference"]:
+        return "Whether the unlabelled images helped cannot be said: no labelled image is left to ask."
+    about = result["difference"][split]
+    kind = "test" if split == "test" else "validation"
+    low, high = (100 * v for v in about["interval"])
+    gain = 100 * about["difference"]
+    numbers = f"{gain:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}"
+    if low > 0 or high < 0:
+        verb = "helped" if low > 0 else "did harm"
+        return f"The unlabelled images {verb}: {numbers}, on {about['n']} {kind} images."
+    return (
+        f"The unlabelled images made no difference that {about['n']} {kind} images can show "
+        f"({numbers})."
+    )
+
+
+def write_predictions(context: Context, chosen: Chosen, path: Path) -> None:
+    """A row for every validation and test image: what it is, what the model and the baseline say."""
+    data = context.data
+    tables = []
+    for split, rows, by_method in (
+        ("val", context.val_rows, chosen.val),
+        ("test", data.test, chosen.test),
+    ):
+        p = by_method[chosen.method]
+        columns = {
+            "name": [data.pool.source.name(int(row)) for row in rows],
+            "split": [split] * len(rows),
+            "label": data.pool.label[rows],
+            "predicted": p.argmax(1),
+            "confidence": p.max(1),
+            "baseline": by_method[BASELINE].argmax(1),
+            "probabilities": pa.array(list(p), pa.list_(pa.float64())),
+        }
+        tables.append(pa.table(columns))
+    _write(pa.concat_tables(tables, promote_options="permissive"), path)
+
+
+def write_gallery(context: Context, chosen: Chosen, path: Path) -> None:
+    """Pictures: the most confident right and wrong predictions, and some pseudo-labels."""
+    data = context.data
+    rows = data.test if len(data.test) else context.val_rows
+    p = (chosen.test if len(data.test) else chosen.val)[chosen.method]
+    right, confidence = _right(p, data, rows), p.max(1)
+    order = np.argsort(-confidence, kind="stable")
+    shown: list[tuple[str, int, NDArray[np.float64]]] = []
+    for kind, wanted in (("right", right), ("wrong", ~right)):
+        some = [i for i in order if wanted[i]][:PICTURES]
+        shown += [(kind, int(rows[i]), p[i]) for i in some]
+    rng = np.random.default_rng(context.config.seed)
+    pool = rng.permutation(data.unlabelled)[:PSEUDO_LABELLED]
+    q = context.probabilities(context.model(chosen.final.weights), pool)
+    # half as they come, half where the model is least sure: both belong to the picture
+    doubtful = np.argsort(q.max(1), kind="stable")[: PICTURES // 2].tolist()
+    common = [i for i in range(len(pool)) if i not in set(doubtful)][: PICTURES // 2]
+    some = sorted(common + doubtful, key=lambda i: -q[i].max())
+    shown += [("pseudo", int(pool[i]), q[i]) for i in some]
+    _write(
+        pa.table(
+            {
+                "kind": [kind for kind, _, _ in shown],
+                "name": [data.pool.source.name(row) for _, row, _ in shown],
+                "label": pa.array([int(data.pool.label[row]) for _, row, _ in shown], pa.int64()),
+                "predicted": pa.array([int(p.argmax()) for _, _, p in shown], pa.int64()),
+                "confidence": pa.array([float(p.max()) for _, _, p in shown], pa.float64()),
+                "picture": pa.array([_png(data.images[row]) for _, row, _ in shown], pa.binary()),
+            }
+        ),
+        path,
+    )
+
+
+def write_splits(data: Data, path: Path) -> None:
+    """Which image was used for what: name, content digest, split, label, held out in trials."""
+    held_out = np.zeros(len(data.pool), dtype=bool)
+    held_out[data.held_out] = True
+    columns = {
+        "name": [data.pool.source.name(row) for row in range(len(data.pool))],
+        "digest": list(data.digest),
+        "split": data.pool.split.tolist(),
+        "label": data.pool.label,
+        "held_out": held_out,
+    }
+    _write(pa.table(columns), path)
+
+
+def same_images(splits: Path, digest: tuple[str, ...]) -> None:
+    """UserError when a run that is resumed finds other images than it began with."""
+    if splits.exists():
+        before = pq.read_table(splits, columns=["digest"])["digest"].to_pylist()
+        if tuple(before) != digest:
+            raise UserError(
+                f"{splits.parent}: the images have changed since this run began; start a new one"
+            )
+
+
+def _right(p: NDArray[np.float64], data: Data, rows: Rows) -> NDArray[np.bool_]:
+    right: NDArray[np.bool_] = p.argmax(1) == data.pool.label[rows]
+    return right
+
+
+def _scores(context: Context, method: str, chosen: Chosen) -> dict[str, Any]:
+    data, scores = context.data, {}
+    if len(context.val_rows):
+        scores["val"] = accuracy(_right(chosen.val[method], data, context.val_rows))
+    if len(data.test):
+        scores["test"] = accuracy(_right(chosen.test[method], data, data.test))
+    return scores
+
+
+def _differences(context: Context, chosen: Chosen) -> dict[str, Any]:
+    differences = {}
+    for split, rows, by_method in (
+        ("val", context.val_rows, chosen.val),
+        ("test", context.data.test, chosen.test),
+    ):
+        if len(rows):
+            mine = _right(by_method[chosen.method], context.data, rows)
+            base = _right(by_method[BASELINE], context.data, rows)
+            gain, low, high = paired_difference(mine, base)
+            differences[split] = {
+                "difference": round(gain, 4),
+                "interval": [round(low, 4), round(high, 4)],
+                "n": len(rows),
+            }
+    return differences
+
+
+def _totals(stages: tuple[Trained, ...]) -> tuple[int, float, int]:
+    return (
+        sum(stage.steps for stage in stages),
+        sum(stage.seconds for stage in stages),
+        sum(stage.images for stage in stages),
+    )
+
+
+def _peak_memory_mb() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def _png(image: NDArray[np.uint8]) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    fresh = path.with_name(f".{path.name}")
+    pq.write_table(table, fresh)
+    os.replace(fresh, path)

@@ -1,0 +1,153 @@
+"""From a pool and settings to what training reads: pixels, rows and views."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fewlabels.augment.policy import Policy
+from fewlabels.augment.views import Augmenter
+from fewlabels.errors import UserError
+from fewlabels.methods import Batch, Method
+from fewlabels.pixels import cache
+from fewlabels.pixels.decode import longer_side
+from fewlabels.pixels.loader import Stream
+from fewlabels.pixels.preprocess import Preprocess, border_colour
+from fewlabels.pool import split
+from fewlabels.pool.pool import Pool, Skipped
+
+Rows = NDArray[np.int64]
+_LABELLED, _UNLABELLED = 0, 1  # names of streams
+_X, _WEAK, _STRONG = 0, 1, 2  # numbers of views
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """The images of a run. Rows are numbers of images in the pool, wherever they appear."""
+
+    pool: Pool  # split, with the labels that may be used
+    images: NDArray[np.uint8]  # [N, S, S, 3]
+    digest: tuple[str, ...]  # [N]
+    labelled: Rows  # training images with a label
+    unlabelled: Rows  # training images without a label
+    val: Rows
+    test: Rows
+    held_out: Rows  # the part of `labelled` that trials are validated on; empty where `val` is not
+    skipped: tuple[Skipped, ...]
+
+
+def split_pool(pool: Pool, digest: tuple[str, ...], seed: int, per_class: int | None) -> Pool:
+    """The pool with its splits filled in and only the labels that may be used."""
+    pool = split.assign(pool, seed, digest)
+    return split.keep_labels(pool, per_class, seed) if per_class else pool
+
+
+def typical_side(pool: Pool) -> int:
+    """The median of the longer sides of up to 200 images, in pixels."""
+    rows = np.linspace(0, len(pool) - 1, min(200, len(pool))).astype(int)
+    sides = [side for row in rows if (side := _side(pool, int(row)))]
+    return int(np.median(sides)) if sides else 32
+
+
+def _side(pool: Pool, row: int) -> int:
+    try:
+        return longer_side(pool.source.read(row))
+    except OSError:
+        return 0
+
+
+def prepare(
+    pool: Pool,
+    digest: tuple[str, ...],
+    size: int,
+    seed: int,
+    count: Callable[[int, int], None] | None = None,
+) -> Data:
+    """Reads the pixels of `pool`, leaves out what cannot be read and holds out a validation part.
+
+    `pool` is split (see `split_pool`). UserError when no class, or only one, keeps a label.
+    """
+    pixels = cache.build(pool.source, digest, size, progress=count)
+    bad = np.flatnonzero(~pixels.readable)
+    unreadable = tuple(Skipped(pool.source.name(int(i)), pixels.reason[i]) for i in bad)
+    fine = pixels.readable
+    train, has_label = (pool.split == "train") & fine, pool.label >= 0
+    labelled = np.flatnonzero(train & has_label)
+    if len(np.unique(pool.label[labelled])) < 2:
+        raise UserError(
+            f"{pool.origin}: fewer than two classes have a labelled training image that can be "
+            f"read ({len(bad)} cannot); see `fewlabels check`"
+        )
+    val = np.flatnonzero((pool.split == "val") & fine)
+    held_out = val[:0]
+    unlabelled = train & ~has_label
+    if not len(val):
+        usable = np.where(fine, pool.label, -1)
+        keys = split.tied(pool, digest)
+        mask = split.holdout(usable, pool.split, seed, keys)
+        held_out = np.flatnonzero(mask)
+        unlabelled &= ~np.isin(keys, keys[held_out])  # nor may their copies be learnt from
+    return Data(
+        pool=pool,
+        images=pixels.images,
+        digest=digest,
+        labelled=labelled,
+        unlabelled=np.flatnonzero(unlabelled),
+        val=val,
+        test=np.flatnonzero((pool.split == "test") & fine),
+        held_out=held_out,
+        skipped=pool.skipped + unreadable,
+    )
+
+
+def preprocessing(data: Data, base: Preprocess | None, size: int) -> Preprocess:
+    """`base`, or mean and standard deviation of the training images' pixels."""
+    if base is not None:
+        return replace(base, size=size)
+    rows = np.sort(np.concatenate([data.labelled, data.unlabelled]))
+    some = data.images[rows[:: max(1, len(rows) // 2000)]].reshape(-1, 3) / 255.0
+    mean, std = some.mean(0), np.maximum(some.std(0), 0.02)
+    return Preprocess(size, _triple(mean), _triple(std))
+
+
+def batches(
+    data: Data,
+    labelled: Rows,
+    unlabelled: Rows,
+    method: Method,
+    policies: dict[str, Policy],
+    preprocess: Preprocess,
+    batch_size: int,
+    seed: int,
+) -> Callable[[int], Batch]:
+    """The batch of a step, as a function of the step's number alone.
+
+    The unlabelled stream holds the labelled images too: their labels are not looked at there.
+    """
+    everything = np.concatenate([labelled, unlabelled])
+    fill = border_colour(data.images, everything)
+    augment = Augmenter(data.images, preprocess, fill, seed)
+    views = method.views
+    known = Stream(tuple(labelled.tolist()), seed, _LABELLED)
+    unknown = Stream(tuple(everything.tolist()), seed, _UNLABELLED)
+    u = batch_size * views.ratio
+
+    def make(step: int) -> Batch:
+        rows, epoch = known.at(step * batch_size, batch_size)
+        x = augment(policies[views.labelled], rows, epoch, _X)
+        y = torch.from_numpy(data.pool.label[rows])
+        if not u:
+            return Batch(x, y)
+        rows, epoch = unknown.at(step * u, u)
+        weak = augment(policies["weak"], rows, epoch, _WEAK)
+        strong = augment(policies["strong"], rows, epoch, _STRONG)
+        return Batch(x, y, weak, strong, torch.from_numpy(rows))
+
+    return make
+
+
+def _triple(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    r, g, b = (round(float(v), 5) for v in values)
+    return r, g, b

@@ -1,0 +1,161 @@
+"""A stage: one run of the loop inside a run folder, which a later process can take up again."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from torch import nn
+
+from fewlabels.augment.policy import Policy
+from fewlabels.evaluate.predictions import logits, softmax
+from fewlabels.methods import Facts, create, resolve
+from fewlabels.models import catalog
+from fewlabels.pixels.preprocess import Preprocess
+from fewlabels.procedures.config import Config
+from fewlabels.procedures.prepare import Data, Rows, batches
+from fewlabels.training import checkpoint
+from fewlabels.training.budget import Budget, Clock
+from fewlabels.training.events import Events
+from fewlabels.training.folder import RunFolder
+from fewlabels.training.loop import TrainSettings, fit
+from fewlabels.training.optimiser import OptimiserSettings
+
+Weights = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What to train, on which labels, and how much of the budget to use."""
+
+    name: str
+    method: str
+    trial: bool  # without the held-out labels
+    part: float  # of the steps or epochs that the user asked for
+    until: float  # the moment on the run's clock when it ends, where time is what is limited
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A stage that is done: its weights, what it took, and what it says of validation images."""
+
+    weights: Weights
+    steps: int
+    seconds: float
+    images: int  # that went through the model
+    val: NDArray[np.float64]  # [V, K]
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """What the stages of a run share."""
+
+    config: Config  # resolved
+    data: Data
+    preprocess: Preprocess
+    folder: RunFolder
+    events: Events
+    fabric: Fabric
+    clock: Clock  # seconds since the command began, of all its processes
+    began: float = 0.0  # on that clock: training begins
+    deadline: float = float("inf")  # and ends
+
+    @property
+    def val_rows(self) -> Rows:
+        """The rows that methods are compared on: the pool's own, else the held-out ones."""
+        return self.data.val if len(self.data.val) else self.data.held_out
+
+    def probabilities(self, model: nn.Module, rows: Rows) -> NDArray[np.float64]:
+        """What `model` says of these images, [R, K]."""
+        if not len(rows):
+            return np.zeros((0, len(self.data.pool.classes)))
+        images = self.data.images[rows]
+        return softmax(logits(model, images, self.preprocess, self.fabric.device))
+
+    def model(self, weights: Weights | None = None) -> nn.Module:
+        """The model of this run, at its start or with these weights."""
+        torch.manual_seed(self.config.seed)
+        wanted = "none" if weights else self.config.weights
+        model = catalog.build(self.config.model, len(self.data.pool.classes), wanted).model
+        if weights:
+            model.load_state_dict(weights)
+        # the memory format that it trained in: sums in another order could differ in the last bit
+        return model.to(self.fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def run_stage(context: Context, stage: Stage, before: Weights | None) -> Trained:
+    """Trains, from the weights `before` or from the model's start.
+
+    What it leaves in `stages/<name>` is returned at once by the next process that asks for it; a
+    stage that was cut off goes on from `checkpoints/last`.
+    """
+    home = context.folder.path / "stages" / stage.name
+    done = checkpoint.load(home)
+    if done is not None:
+        return Trained(**(done | {"val": done["val"].numpy()}))
+
+    config, data = context.config, context.data
+    labelled = np.setdiff1d(data.labelled, data.held_out) if stage.trial else data.labelled
+    counts = np.bincount(data.pool.label[labelled], minlength=len(data.pool.classes))
+    facts = Facts(len(counts), tuple(counts.tolist()), len(data.pool))
+    own = config.settings if stage.method == config.method else {}
+    method = create(stage.method, facts, resolve(stage.method, own))
+    make_batch = batches(
+        data,
+        labelled,
+        data.unlabelled,
+        method,
+        {"weak": Policy.parse(config.weak or ""), "strong": Policy.parse(config.strong or "")},
+        context.preprocess,
+        config.batch_size,
+        config.seed,
+    )
+    # the pool's own validation images can be asked at any time; held-out ones only in a trial
+    watched = context.val_rows if stage.trial or len(data.val) else data.held_out[:0]
+
+    def validate(model: nn.Module) -> dict[str, float]:
+        if not len(watched):
+            return {}
+        right = context.probabilities(model, watched).argmax(1) == data.pool.label[watched]
+        return {"val_accuracy": float(right.mean()), "val_n": len(watched)}
+
+    with context.events.stage(stage.name):
+        fitted = fit(
+            context.model(before),
+            method,
+            make_batch,
+            _budget(context, stage, len(labelled), len(data.unlabelled), method.views.ratio),
+            TrainSettings(
+                batch_size=config.batch_size,
+                optimiser=OptimiserSettings(config.optimiser, config.lr or 0.0, config.weight_decay),
+                ema_decay=config.ema_decay,
+                workers=config.workers,
+            ),
+            context.fabric,
+            context.folder.last,
+            validate,
+            context.events,
+            tag=stage.name,
+        )
+    trained = Trained(
+        weights=fitted.model.state_dict(),
+        steps=fitted.steps,
+        seconds=fitted.seconds,
+        images=fitted.images,
+        val=context.probabilities(fitted.model, watched),
+    )
+    checkpoint.save(home, vars(trained) | {"val": torch.from_numpy(trained.val)})
+    return trained
+
+
+def _budget(context: Context, stage: Stage, labelled: int, unlabelled: int, ratio: int) -> Budget:
+    config = context.config
+    if config.steps:
+        return Budget(steps=max(1, round(config.steps * stage.part)))
+    if config.epochs:
+        # an epoch is a pass over what the method learns from
+        images, a_step = (labelled + unlabelled, ratio) if ratio else (labelled, 1)
+        steps = config.epochs * images / (config.batch_size * a_step)
+        return Budget(steps=max(1, round(steps * stage.part)))
+    return Budget(seconds=max(0.0, stage.until - context.clock()))

@@ -1,0 +1,54 @@
+"""When training begins and must end, so that the whole command keeps its time limit."""
+
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from fewlabels.errors import UserError
+from fewlabels.procedures.outcome import PSEUDO_LABELLED
+from fewlabels.procedures.stage import Context
+from fewlabels.training import checkpoint
+from fewlabels.training.budget import Clock
+from fewlabels.training.folder import RunFolder
+
+WRITING = 1.5  # seconds for what is written after the last prediction
+
+
+def timed(context: Context) -> Context:
+    """The context with `began` and `deadline`, which are decided once for all processes of a run."""
+    schedule = context.folder.read_json("schedule.json")
+    if schedule is None:
+        limit = context.config.time_limit
+        deadline = float("inf") if limit is None else limit - _closing_seconds(context)
+        schedule = {"began": context.clock(), "deadline": deadline}
+        if limit is not None and deadline < schedule["began"] + 1.0:
+            raise UserError(
+                f"--time-limit {limit:g}s: {schedule['began']:.0f} s went into reading the images "
+                f"and {limit - deadline:.0f} s are needed at the end; give it more time"
+            )
+        context.folder.write_json("schedule.json", schedule)
+    return replace(context, **schedule)
+
+
+def resumed_clock(folder: RunFolder) -> Clock:
+    """A clock that stands where the run stood when its last checkpoint was written."""
+    schedule = folder.read_json("schedule.json")
+    if schedule is None:
+        return Clock()
+    homes = [home for home in (folder.path / "stages").glob("[!.]*") if home.is_dir()]
+    finished = sum((checkpoint.load(home) or {"seconds": 0.0})["seconds"] for home in homes)
+    last = checkpoint.load(folder.last)
+    open_stage = last is not None and not (folder.path / "stages" / last["tag"]).exists()
+    return Clock(schedule["began"] + finished + (last["seconds"] if last and open_stage else 0.0))
+
+
+def _closing_seconds(context: Context) -> float:
+    """What predicting and writing at the end will take, from the speed of one batch."""
+    data, model = context.data, context.model()
+    rows = np.resize(data.labelled, 64)
+    context.probabilities(model, rows)  # the first call pays for set-up
+    start = time.monotonic()
+    context.probabilities(model, rows)
+    a_row = (time.monotonic() - start) / len(rows)
+    return WRITING + a_row * (2 * len(data.test) + min(len(data.unlabelled), PSEUDO_LABELLED))

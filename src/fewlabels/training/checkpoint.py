@@ -1,0 +1,71 @@
+"""Checkpoints: a folder of `tensors.safetensors` and `state.json`, put down atomically.
+
+No pickle: a checkpoint can be opened from anyone. State is a nested dictionary of tensors, numbers,
+strings, lists and None; tensors go to one file under their path, the rest to the other.
+"""
+
+import json
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+
+def save(folder: Path, state: dict[str, Any]) -> None:
+    """Writes `state` as `folder`; at every moment either the old or the new one can be loaded."""
+    tensors: dict[str, torch.Tensor] = {}
+    rest = _split(state, "", tensors)
+    fresh = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
+    fresh.mkdir(parents=True)
+    save_file(tensors, fresh / "tensors.safetensors")
+    (fresh / "state.json").write_text(json.dumps(rest))
+    for file in fresh.iterdir():
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+    old = _aside(folder)
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(fresh, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load(folder: Path) -> dict[str, Any] | None:
+    """The state last saved as `folder`, on the CPU; None where there is none."""
+    # a kill between the two renames of `save` leaves the older one under its other name
+    for place in (folder, _aside(folder)):
+        if (place / "state.json").exists():
+            tensors = load_file(place / "tensors.safetensors")
+            state: dict[str, Any] = _join(json.loads((place / "state.json").read_text()), tensors)
+            return state
+    return None
+
+
+def _aside(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}-old")
+
+
+def _split(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:
+    if isinstance(value, torch.Tensor):
+        tensors[path] = value.detach().cpu().contiguous().clone()
+        return {"__tensor__": path}
+    if isinstance(value, dict):
+        items = [[key, _split(item, f"{path}/{key}", tensors)] for key, item in value.items()]
+        return {"__dict__": items}  # pairs: an optimiser's state has numbers for keys
+    if isinstance(value, list | tuple):
+        return [_split(item, f"{path}/{i}", tensors) for i, item in enumerate(value)]
+    return value
+
+
+def _join(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    if isinstance(value, dict):
+        if "__tensor__" in value:
+            return tensors[value["__tensor__"]]
+        return {key: _join(item, tensors) for key, item in value["__dict__"]}
+    if isinstance(value, list):
+        return [_join(item, tensors) for item in value]
+    return value

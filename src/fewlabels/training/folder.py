@@ -1,0 +1,90 @@
+"""The run folder: where everything of one run lies, and how it gets there.
+
+Files that say something final are written whole or not at all; `metrics.jsonl` and `train.log` are
+appended to.
+"""
+
+import json
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fewlabels.errors import UserError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths and plain files of one run."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, out: Path | None) -> "RunFolder":
+        """`out`, which must be absent or empty; without it the next free runs/<n>."""
+        if out is not None:
+            if out.is_dir() and any(out.iterdir()):
+                raise UserError(f"--out {out}: is not empty; name a new folder, or --resume {out}")
+            try:
+                out.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UserError(f"--out {out}: cannot be made ({error.strerror})") from error
+            return cls(out)
+        number = 1
+        while True:
+            path = Path("runs") / str(number)
+            try:
+                path.mkdir(parents=True)
+                return cls(path)
+            except FileExistsError:
+                number += 1
+            except OSError as error:
+                raise UserError(
+                    f"{path}: cannot be made ({error.strerror}); name a folder with --out"
+                ) from error
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        """A run that exists."""
+        if not (path / "config.yaml").is_file():
+            raise UserError(f"{path}: is no run folder: it holds no config.yaml")
+        return cls(path)
+
+    @property
+    def last(self) -> Path:
+        return self.path / "checkpoints" / "last"
+
+    @property
+    def best(self) -> Path:
+        return self.path / "checkpoints" / "best"
+
+    @property
+    def artefact(self) -> Path:
+        return self.path / "artefact"
+
+    def write_json(self, name: str, value: Any) -> None:
+        write_text(self.path / name, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+    def read_json(self, name: str) -> Any:
+        """What the file holds; None where it is absent."""
+        file = self.path / name
+        return json.loads(file.read_text()) if file.is_file() else None
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+        write_text(self.path / "config.yaml", text)
+
+    def read_config(self) -> dict[str, Any]:
+        config: dict[str, Any] = yaml.safe_load((self.path / "config.yaml").read_text())
+        return config
+
+
+def write_text(path: Path, text: str) -> None:
+    """The whole file or none of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
+    fresh.write_text(text, encoding="utf-8")
+    os.replace(fresh, path)

@@ -1,0 +1,143 @@
+"""The loop: batches in, an averaged model out. It knows nothing of where batches come from.
+
+One iteration is one step of the method, one of the optimiser, one of the moving average. Learning
+rate and method see progress, which comes from the budget: steps, or seconds on the clock.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from fewlabels.errors import UserError
+from fewlabels.methods import Batch, Method
+from fewlabels.pixels.loader import prefetch
+from fewlabels.training import checkpoint, optimiser, schedule
+from fewlabels.training.budget import Budget, Clock
+from fewlabels.training.ema import EMA
+from fewlabels.training.optimiser import OptimiserSettings
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What the loop takes beside the budget; defaults are for `cnn_small` from scratch."""
+
+    batch_size: int = 32  # labelled images a step
+    optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+    warmup: float = 0.03  # part of the budget
+    ema_decay: float = 0.99
+    workers: int = 1  # threads that make batches
+    validations: int = 20  # over the whole budget
+    checkpoint_seconds: float = 10.0
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The averaged model, and what it took."""
+
+    model: nn.Module
+    steps: int
+    seconds: float
+    images: int  # that went through the model
+
+
+class Listener(Protocol):
+    """Hears what happens; `training.events` writes it down and shows it."""
+
+    def resumed(self, step: int) -> None: ...
+    def step(self, progress: float, step: int, rate: float, loss: float) -> None: ...
+    def metrics(self, row: dict[str, Any]) -> None: ...
+
+
+def fit(
+    model: nn.Module,
+    method: Method,
+    make_batch: Callable[[int], Batch],
+    budget: Budget,
+    settings: TrainSettings,
+    fabric: Fabric,
+    folder: Path,
+    validate: Callable[[nn.Module], dict[str, float]],
+    listener: Listener,
+    tag: str = "",
+) -> Fitted:
+    """Trains `model` until the budget is used and returns its moving average, in eval mode.
+
+    Every few seconds the whole state goes to `folder`; a state found there that carries this `tag`
+    is taken up where it stopped. `validate` maps a model to numbers for the log.
+    """
+    # oneDNN and cuDNN convolve faster over channels that lie together: 1.3-2.3x here, on CPU
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    student, optim = fabric.setup(model, optimiser.build(model, settings.optimiser))
+    method = method.to(fabric.device)
+    ema = EMA(student.module, settings.ema_decay)
+    step, images, already = 0, 0, 0.0
+
+    state = checkpoint.load(folder)
+    if state is not None and state["tag"] == tag:
+        student.module.load_state_dict(state["model"])
+        ema.model.load_state_dict(state["ema"])
+        optim.load_state_dict(state["optimiser"])
+        method.load_state_dict(state["method"])
+        torch.set_rng_state(state["rng"])
+        step, images, already = state["step"], state["images"], state["seconds"]
+        budget = Budget(**state["budget"])
+        listener.resumed(step)
+
+    clock = Clock(already)
+
+    def save() -> None:
+        checkpoint.save(
+            folder,
+            {
+                "tag": tag,
+                "budget": vars(budget),
+                "model": student.module.state_dict(),
+                "ema": ema.model.state_dict(),
+                "optimiser": optim.state_dict(),
+                "method": method.state_dict(),
+                "rng": torch.get_rng_state(),
+                "step": step,
+                "images": images,
+                "seconds": clock(),
+            },
+        )
+
+    progress = budget.progress(step, clock())
+    started, saved, first, validated = clock(), clock(), images, int(progress * settings.validations)
+    batches = prefetch(make_batch, step, settings.workers)
+    while progress < 1.0:
+        batch = next(batches).to(fabric.to_device)
+        for group in optim.param_groups:
+            group["lr"] = settings.optimiser.lr * schedule.cosine(progress, settings.warmup)
+        student.train()
+        result = method.step(student, batch, progress)
+        loss = float(result.loss.detach())
+        if loss != loss or loss in (float("inf"), -float("inf")):
+            raise UserError(f"the loss became {loss} at step {step}: try a lower --lr")
+        optim.zero_grad(set_to_none=True)
+        fabric.backward(result.loss)
+        optim.step()
+        ema.update(student.module, step)
+        step += 1
+        images += len(batch.x) + (0 if batch.weak is None else 2 * len(batch.weak))
+
+        progress = budget.progress(step, clock())
+        listener.step(progress, step, (images - first) / max(1e-9, clock() - started), loss)
+        if int(progress * settings.validations) > validated or progress >= 1.0:
+            validated = int(progress * settings.validations)
+            logs = {name: round(float(value), 5) for name, value in result.logs.items()}
+            row = {"step": step, "progress": round(progress, 5), "seconds": round(clock(), 2)}
+            numbers = {name: round(value, 5) for name, value in validate(ema.model).items()}
+            rate = optim.param_groups[0]["lr"]
+            listener.metrics({**row, "loss": round(loss, 5), "lr": rate, **logs, **numbers})
+        if clock() - saved > settings.checkpoint_seconds:
+            save()
+            saved = clock()
+    batches.close()
+    save()
+    return Fitted(ema.model, step, clock(), images)

@@ -1,0 +1,170 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fewlabels.errors import UserError
+from fewlabels.pool import Pool
+from fewlabels.pool.source import Encoded
+from fewlabels.pool.split import assign, holdout, keep_labels, tied
+
+
+def make(label: list[int], split: str | list[str] = "", group: list[int] | None = None) -> Pool:
+    n = len(label)
+    sides = [split] * n if isinstance(split, str) else split
+    return Pool(
+        origin="here",
+        source=Encoded(tuple(f"{row}.png" for row in range(n)), (b"",) * n),
+        classes=tuple(f"c{k}" for k in range(max(label) + 1)),
+        label=np.array(label),
+        split=np.array(sides, dtype="U5"),
+        group=None if group is None else np.array(group),
+    )
+
+
+def of_class(pool: Pool, split: str) -> list[int]:
+    return np.bincount(pool.label[pool.split == split], minlength=len(pool.classes)).tolist()
+
+
+def test_a_fifth_of_each_class_tests() -> None:
+    pool = assign(make([0] * 10 + [1] * 50 + [2] * 33), seed=0)
+    assert of_class(pool, "test") == [2, 10, 7]
+    assert of_class(pool, "train") == [8, 40, 26]
+
+
+def test_with_fewer_than_ten_of_a_class_all_train() -> None:
+    assert set(assign(make([0] * 9 + [1] * 50), seed=0).split) == {"train"}
+
+
+def test_given_sides_stay() -> None:
+    pool = make([0, 1, 0] + [0, 1] * 20, ["test", "test", "val"] + [""] * 40)
+    result = assign(pool, seed=0).split.tolist()
+    assert result == ["test", "test", "val"] + ["train"] * 40
+    assert pool.split.tolist()[3:] == [""] * 40  # the pool itself is not changed
+
+
+def test_same_seed_same_split_whatever_the_global_state() -> None:
+    pool = make([0, 1] * 50)
+    np.random.seed(1)  # noqa: NPY002  the global state that must not matter
+    first = assign(pool, seed=7)
+    held = holdout(first.label, first.split, seed=7)
+    np.random.seed(2)  # noqa: NPY002
+    before = np.random.get_state()[1].tolist()  # type: ignore[index, union-attr]  # noqa: NPY002
+    assert assign(pool, seed=7).split.tolist() == first.split.tolist()
+    assert holdout(first.label, first.split, seed=7).tolist() == held.tolist()
+    after = np.random.get_state()[1].tolist()  # type: ignore[index, union-attr]  # noqa: NPY002
+    assert before == after
+    assert assign(pool, seed=8).split.tolist() != first.split.tolist()
+    assert holdout(first.label, first.split, seed=8).tolist() != held.tolist()
+
+
+def test_groups_and_copies_stay_on_one_side() -> None:
+    rng = np.random.default_rng(0)
+    label = [0, 1] * 100
+    group = rng.integers(0, 60, 200).tolist()
+    digests = [str(d) for d in rng.integers(0, 1500, 200)]
+    digests[:40] = [""] * 40  # unreadable images are no copies of each other
+    pool = make(label, group=group)
+    for seed in range(5):
+        result = assign(pool, seed, digests)
+        assert 25 <= int((result.split == "test").sum()) <= 55
+        for keys in (np.array(group), np.array(digests)):
+            for key in set(keys.tolist()) - {""}:
+                assert len(set(result.split[keys == key])) == 1
+
+
+def test_ties_chain_through_groups_and_copies() -> None:
+    pool = make([0, 1, 0, 1, 0, 0], group=[0, 0, 1, 1, 2, 3])
+    keys = tied(pool, ["a", "b", "b", "c", "", ""]).tolist()
+    assert len(set(keys[:4])) == 1
+    assert len(set(keys)) == 3  # images that cannot be read are not copies of each other
+
+
+def test_a_copy_of_an_image_whose_side_is_given_follows_it() -> None:
+    label, split = [0, 1, -1] + [0, 1] * 20, ["test", "val", "train"] + [""] * 40
+    digests = [str(row) for row in range(43)]
+    digests[3], digests[4], digests[5] = "0", "1", "2"
+    result = assign(make(label, split), 0, digests)
+    assert result.split[3:6].tolist() == ["test", "val", "train"]
+
+
+def test_copies_of_given_images_are_not_drawn_for_the_test() -> None:
+    """An unlabelled copy trains, so its labelled copies may not test."""
+    label, split = [-1, 0, 1] + [0, 1] * 50, ["train", "val", "val"] + [""] * 100
+    digests = ["0", "1", "2"] + ["0"] * 20 + ["1"] * 20 + [str(row) for row in range(3, 63)]
+    for seed in range(5):
+        result = assign(make(label, split), seed, digests).split
+        assert set(result[3:23]) == {"train"}
+        assert set(result[23:43]) == {"val"}
+        assert set(result[43:]) == {"train", "test"}
+
+
+def test_a_class_of_few_groups_still_tests_and_still_trains() -> None:
+    label = [0] * 20 + [1] * 20
+    result = assign(make(label, group=[0] * 10 + [1] * 10 + list(range(2, 22))), seed=0)
+    assert of_class(result, "test") == [10, 4]
+    result = assign(make(label, group=[0] * 20 + list(range(1, 21))), seed=0)
+    assert of_class(result, "test") == [0, 4]  # its one group trains
+
+
+def test_holdout_counts() -> None:
+    label = np.array([0] * 1 + [1] * 2 + [2] * 5 + [3] * 50 + [-1] * 9 + [3] * 7)
+    split = np.array(["train"] * 67 + ["val"] * 7)
+    mask = holdout(label, split, seed=0)
+    assert np.bincount(label[mask]).tolist() == [0, 1, 1, 10]
+    assert not mask[58:].any()
+
+
+def test_holdout_at_most() -> None:
+    label = np.repeat(np.arange(4), [10, 20, 300, 700])
+    mask = holdout(label, np.full(1030, "train"), seed=0, most=20)
+    counts = np.bincount(label[mask], minlength=4)
+    assert counts.sum() == 20
+    assert counts.tolist() == [1, 1, 5, 13]
+    mask = holdout(np.repeat(np.arange(30), 5), np.full(150, "train"), seed=0, most=7)
+    assert mask.sum() == 7
+
+
+def test_holdout_keeps_groups_together_and_a_label_of_each_class() -> None:
+    label = np.array([0] * 10 + [1] * 10 + [2, 2])
+    keys = np.array([0] * 5 + [1] * 5 + list(range(2, 12)) + [12, 12])
+    mask = holdout(label, np.full(22, "train"), seed=3, group_keys=keys)
+    for key in range(13):
+        assert len(set(mask[keys == key].tolist())) == 1
+    assert np.bincount(label[mask], minlength=3).tolist() == [5, 2, 0]
+
+
+def test_holdout_of_nothing() -> None:
+    assert not holdout(np.array([-1, -1]), np.array(["train", "train"]), seed=0).any()
+
+
+def test_kept_labels_are_nested() -> None:
+    pool = make([0, 1, 2] * 20 + [0, 1, 2], ["train"] * 60 + ["test"] * 3)
+    kept = {n: keep_labels(pool, n, seed=4) for n in (1, 2, 5, 20)}
+    for n, part in kept.items():
+        assert of_class(part.take(np.flatnonzero(part.label >= 0)), "train") == [n] * 3
+        assert part.label[60:].tolist() == [0, 1, 2]
+    rows = [set(np.flatnonzero(part.label >= 0).tolist()) for part in kept.values()]
+    assert rows[0] < rows[1] < rows[2] < rows[3]
+    other = keep_labels(pool, 5, seed=5)
+    assert other.label.tolist() != kept[5].label.tolist()
+    assert keep_labels(pool, 5, seed=4).label.tolist() == kept[5].label.tolist()
+
+
+def test_kept_labels_user_errors() -> None:
+    pool = make([0, 0, 1], "train")
+    with pytest.raises(UserError, match="class 'c1' has 1 training labels, not 2") as error:
+        keep_labels(pool, 2, seed=0)
+    assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match="keep at least 1"):
+        keep_labels(pool, 0, seed=0)
+    with pytest.raises(ValueError, match="assign the splits"):
+        keep_labels(make([0, 1]), 1, seed=0)
+
+
+def test_flat_tree_end_to_end(tmp_path: Path) -> None:
+    for number in range(24):
+        folder = tmp_path / ("cat" if number % 2 else "dog")
+        folder.mkdir(exist_ok=True)
+        (folder / f"{number}.png").write_bytes(b"")
+    assert of_class(assign(Pool.scan(tmp_path), seed=0), "test") == [2, 2]
