@@ -1,10 +1,10 @@
 """Image classification from few labels: the best classifier a folder allows, and how sure it is.
 
-    import fewlabels as fl
+import fewlabels as fl
 
-    run = fl.train("photos/", time_limit="10m")
-    print(run.result["verdict"])
-    print(fl.load(run).predict("new.jpg"))
+run = fl.train("photos/", time_limit="10m")
+print(run.result["verdict"])
+print(fl.load(run).predict("new.jpg"))
 """
 
 from importlib import import_module

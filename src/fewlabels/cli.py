@@ -82,9 +82,7 @@ def check(
 @app.command()
 def train(
     data: Annotated[str | None, typer.Argument(metavar="DATA", help="See check.")] = None,
-    method: Annotated[
-        str | None, typer.Option(help="auto, supervised or fixmatch. [auto]")
-    ] = None,
+    method: Annotated[str | None, typer.Option(help="auto, supervised or fixmatch. [auto]")] = None,
     model: Annotated[
         str | None,
         typer.Option(help="cnn_small, lenet5, any torchvision or timm name, local-dir:… [auto]"),

@@ -1,8 +1,8 @@
-"""Counter-based random numbers: a draw is a function of its name, never of what was drawn before.
+"""Counter-based random numbers: a draw is a function of its name, not of what was drawn before.
 
-The draw number `d` for view `v` of image `i` in epoch `e` under seed `s` is a hash of (s, e, i, v, d).
-Results therefore do not depend on the number of workers, on the batch an image falls into, or on
-where a run was resumed; and two views of one image share no draws.
+Draw `d` for view `v` of image `i` in epoch `e` under seed `s` is a hash of (s, e, i, v, d). Results
+do not depend on the number of workers, on the batch an image falls into, or on where a run was
+resumed; and two views of one image share no draws.
 """
 
 import numpy as np

@@ -13,6 +13,7 @@ import math
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from fewlabels.augment.operations import (
     AUTOCONTRAST,
@@ -33,14 +34,18 @@ from fewlabels.augment.operations import (
     TRANSLATE_Y,
 )
 
+Bytes = NDArray[np.uint8]
+Counts = NDArray[np.int64]
+Reals = NDArray[np.float64]
+
 
 @njit(nogil=True, cache=True)
-def _byte(value):
+def _byte(value: float) -> np.uint8:
     return np.uint8(min(255.0, max(0.0, value + 0.5)))
 
 
 @njit(nogil=True, cache=True)
-def _histogram(image, histogram):
+def _histogram(image: Bytes, histogram: Counts) -> None:
     histogram[:] = 0
     for y in range(image.shape[0]):
         for x in range(image.shape[1]):
@@ -49,7 +54,7 @@ def _histogram(image, histogram):
 
 
 @njit(nogil=True, cache=True)
-def _through(table, histogram, carried):
+def _through(table: Bytes, histogram: Counts, carried: Counts) -> None:
     """The histogram of the image after its table."""
     carried[:] = 0
     for c in range(3):
@@ -58,7 +63,7 @@ def _through(table, histogram, carried):
 
 
 @njit(nogil=True, cache=True)
-def _flush(image, table):
+def _flush(image: Bytes, table: Bytes) -> None:
     """Applies the table to the image and makes it the identity."""
     for y in range(image.shape[0]):
         for x in range(image.shape[1]):
@@ -70,7 +75,7 @@ def _flush(image, table):
 
 
 @njit(nogil=True, cache=True)
-def _contrast(table, carried, factor):
+def _contrast(table: Bytes, carried: Counts, factor: float) -> None:
     """Blends with the mean of the luma (ITU-R 601), rounded, as ImageEnhance does."""
     total, n = 0.0, 0
     for v in range(256):
@@ -83,7 +88,7 @@ def _contrast(table, carried, factor):
 
 
 @njit(nogil=True, cache=True)
-def _autocontrast(table, carried):
+def _autocontrast(table: Bytes, carried: Counts) -> None:
     for c in range(3):
         low, high = 0, 255
         while low < 255 and carried[c, low] == 0:
@@ -97,7 +102,7 @@ def _autocontrast(table, carried):
 
 
 @njit(nogil=True, cache=True)
-def _equalize(table, carried):
+def _equalize(table: Bytes, carried: Counts) -> None:
     """ImageOps.equalize: the step is the pixels below the last filled value, by 255."""
     lut = np.empty(256, np.uint8)
     for c in range(3):
@@ -119,7 +124,7 @@ def _equalize(table, carried):
 
 
 @njit(nogil=True, cache=True)
-def _saturate(image, factor):
+def _saturate(image: Bytes, factor: float) -> None:
     for y in range(image.shape[0]):
         for x in range(image.shape[1]):
             r, g, b = image[y, x, 0], image[y, x, 1], image[y, x, 2]
@@ -129,7 +134,7 @@ def _saturate(image, factor):
 
 
 @njit(nogil=True, cache=True)
-def _sharpen(image, scratch, factor):
+def _sharpen(image: Bytes, scratch: Bytes, factor: float) -> None:
     """Blends with the image smoothed by (1 1 1, 1 5 1, 1 1 1) / 13; the border stays."""
     height, width = image.shape[0], image.shape[1]
     scratch[:] = image
@@ -145,7 +150,7 @@ def _sharpen(image, scratch, factor):
 
 
 @njit(nogil=True, cache=True)
-def _compose(m, a, b, tx, c, d, ty):
+def _compose(m: Reals, a: float, b: float, tx: float, c: float, d: float, ty: float) -> None:
     """m <- m after (a b tx; c d ty): both map a pixel of the result to one of the source."""
     m00, m01, m10, m11 = m[0, 0], m[0, 1], m[1, 0], m[1, 1]
     m[0, 2] += m00 * tx + m01 * ty
@@ -157,7 +162,15 @@ def _compose(m, a, b, tx, c, d, ty):
 
 
 @njit(nogil=True, cache=True)
-def _warp(image, m, fill, mean, scale, cut, out):
+def _warp(
+    image: Bytes,
+    m: Reals,
+    fill: Reals,
+    mean: Reals,
+    scale: Reals,
+    cut: Reals,
+    out: NDArray[np.float32],
+) -> None:
     """Samples bilinearly where m points (from the centre), fills outside, normalises, writes."""
     height, width = image.shape[0], image.shape[1]
     cx, cy = (width - 1) / 2.0, (height - 1) / 2.0
@@ -172,7 +185,7 @@ def _warp(image, m, fill, mean, scale, cut, out):
             # rounding noise must not turn an exact pixel into a blend with the fill
             sx = math.floor(sx * 1024.0 + 0.5) / 1024.0
             sy = math.floor(sy * 1024.0 + 0.5) / 1024.0
-            x0, y0 = int(math.floor(sx)), int(math.floor(sy))
+            x0, y0 = math.floor(sx), math.floor(sy)
             fx, fy = sx - x0, sy - y0
             for c in range(3):
                 value = 0.0
@@ -193,7 +206,16 @@ def _warp(image, m, fill, mean, scale, cut, out):
 
 
 @njit(nogil=True, cache=True)
-def render(images, rows, code, operand, fill, mean, std, out):
+def render(
+    images: Bytes,
+    rows: Counts,
+    code: NDArray[np.int16],
+    operand: NDArray[np.float32],
+    fill: Reals,
+    mean: Reals,
+    std: Reals,
+    out: NDArray[np.float32],
+) -> None:
     """Executes program `code` [B, M], `operand` [B, M, 3] on images[rows] into out [B, 3, S, S].
 
     fill, mean and std [3] are in units of 0..255.

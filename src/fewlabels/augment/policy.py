@@ -1,7 +1,7 @@
 """Policies: frozen, serialisable descriptions of an augmentation, with a short text form.
 
-    >>> str(Policy.parse("flip+crop(0.125)+rand(n=2)+cutout(0.5)"))
-    'flip(0.5)+crop(0.125)+rand(2)+cutout(0.5)'
+>>> str(Policy.parse("flip+crop(0.125)+rand(n=2)+cutout(0.5)"))
+'flip(0.5)+crop(0.125)+rand(2)+cutout(0.5)'
 """
 
 import re
@@ -83,7 +83,7 @@ def _parse_stage(part: str, text: str) -> Stage:
     if unknown:
         raise UserError(f"augmentation '{text}': no operation is named '{unknown[0]}'")
     if not 0 <= value <= largest:
-        raise UserError(f"augmentation '{text}': {name}'s {argument} lies between 0 and {largest:g}")
+        raise UserError(f"augmentation '{text}': {argument} of {name} must be 0 to {largest:g}")
     return Stage(name, value, () if among == FIXMATCH else among)
 
 

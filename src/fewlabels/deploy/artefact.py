@@ -1,7 +1,7 @@
 """The artefact: everything that prediction needs and nothing else; safetensors and JSON, no pickle.
 
-    artefact/weights.safetensors   the model's state dictionary
-    artefact/classifier.json       model, classes, preprocessing
+artefact/weights.safetensors   the model's state dictionary
+artefact/classifier.json       model, classes, preprocessing
 """
 
 import json
@@ -19,7 +19,7 @@ from fewlabels.training.folder import RunFolder, write_text
 
 
 def write(folder: RunFolder) -> Path:
-    """Makes the artefact of the best model so far. The JSON comes last: without it there is none."""
+    """Makes the artefact of the best model so far. The JSON, written last, makes it whole."""
     best = _best(folder)
     folder.artefact.mkdir(exist_ok=True)
     save_file(best["weights"], folder.artefact / "weights.safetensors")

@@ -81,20 +81,22 @@ class Classifier:
         return square(image if isinstance(image, bytes) else Path(image).read_bytes(), size)
 
     def _batch(self, images: Sequence[Picture]) -> Iterator[Prediction]:
-        pixels, errors = [], []
+        pixels: list[NDArray[np.uint8]] = []
+        reasons: list[str] = []  # an image, "" where it could be read
         for image in images:
             try:
                 pixels.append(self._read(image))
-                errors.append("")
+                reasons.append("")
             except (OSError, Unreadable) as error:
-                errors.append(" ".join(str(error).split()) or type(error).__name__)
+                reasons.append(" ".join(str(error).split()) or type(error).__name__)
+        p = np.zeros((0, len(self.classes)))
         if pixels:
             p = softmax(logits(self.model, np.stack(pixels), self.preprocess, self.device))
-        known = iter(p if pixels else ())
-        for error in errors:
-            if error:
-                yield Prediction("", 0.0, (), error)
-                continue
-            row = next(known)
-            best = int(row.argmax())
-            yield Prediction(self.classes[best], float(row[best]), tuple(row.tolist()))
+        following = iter(p)
+        for reason in reasons:
+            if reason:
+                yield Prediction("", 0.0, (), reason)
+            else:
+                row = next(following)
+                best = int(row.argmax())
+                yield Prediction(self.classes[best], float(row[best]), tuple(row.tolist()))

@@ -12,7 +12,7 @@ from fewlabels.pool.pool import SUFFIXES
 
 
 def find(paths: Sequence[Path]) -> Iterator[Path]:
-    """The images that `paths` name: files as they are, folders with all that lies in them, sorted."""
+    """The images that `paths` name: files as they are, folders with all that lies in them."""
     for path in paths:
         if path.is_dir():
             inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)

@@ -36,7 +36,8 @@ def paired_difference(
     won, lost = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
     rng = np.random.default_rng(0)
     counts = rng.multinomial(n, [won / n, lost / n, (n - won - lost) / n], size=draws)
-    low, high = np.quantile((counts[:, 0] - counts[:, 1]) / n, [(1 - confidence) / 2, (1 + confidence) / 2])
+    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+    low, high = np.quantile((counts[:, 0] - counts[:, 1]) / n, tails)
     return (won - lost) / n, float(low), float(high)
 
 

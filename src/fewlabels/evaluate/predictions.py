@@ -38,4 +38,3 @@ def softmax(values: NDArray[np.float32]) -> NDArray[np.float64]:
     shifted = np.exp(values.astype(np.float64) - values.max(1, keepdims=True))
     result: NDArray[np.float64] = shifted / shifted.sum(1, keepdims=True)
     return result
-

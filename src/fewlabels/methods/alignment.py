@@ -1,4 +1,4 @@
-"""Distribution alignment toward an estimated prior (ReMixMatch, Berthelot et al. 2020, section 3.1).
+"""Distribution alignment toward an estimated prior (ReMixMatch, Berthelot et al. 2020, 3.1).
 
     p'(y) ∝ p(y) · prior(y) / running(y)
 

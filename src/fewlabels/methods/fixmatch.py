@@ -39,7 +39,7 @@ class FixMatch(Method):
         b, u = len(batch.x), len(batch.weak)
         # one forward, so that batch norm sees one distribution
         logits = student(torch.cat([batch.x, batch.weak, batch.strong]))  # [B + 2U, K]
-        labelled, weak, strong = logits.split([b, u, u])
+        labelled, weak, strong = torch.split(logits, [b, u, u])
 
         q = weak.detach().softmax(1)  # [U, K]
         if self.settings.align:

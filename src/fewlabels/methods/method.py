@@ -34,8 +34,13 @@ class Batch:
 
     def to(self, move: Callable[[Any], Any]) -> "Batch":
         """The batch with every tensor moved."""
-        parts = (self.x, self.y, self.weak, self.strong, self.index)
-        return Batch(*(part if part is None else move(part) for part in parts))
+
+        def moved(part: Tensor | None) -> Tensor | None:
+            return None if part is None else move(part)
+
+        return Batch(
+            move(self.x), move(self.y), moved(self.weak), moved(self.strong), moved(self.index)
+        )
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,8 @@ def repair() -> tuple[str, ...]:
             if missing is None or missing[1] in names:
                 raise
             names.append(missing[1])
-            library = torch.library.Library("torchvision", "FRAGMENT")
-            library.define(f"{missing[1]}(...) -> Tensor")
+            library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+            library.define(f"{missing[1]}(...) -> Tensor")  # type: ignore[no-untyped-call]
             _declared.append(library)
             for module in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
                 del sys.modules[module]

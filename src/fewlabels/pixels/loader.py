@@ -5,7 +5,7 @@ what the uninterrupted run would have seen, whatever the number of workers.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,7 +30,7 @@ class Stream:
     name: int
 
     def at(self, start: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The rows at positions start..start+count-1 and the epochs they fall into, both [count]."""
+        """The rows at positions start..start+count-1 and the epochs they lie in, both [count]."""
         position = np.arange(start, start + count, dtype=np.int64)
         epoch, offset = np.divmod(position, len(self.rows))
         rows = np.empty(count, np.int64)
@@ -46,7 +46,7 @@ def _permuted(stream: Stream, epoch: int) -> NDArray[np.int64]:
     return rng.permutation(np.array(stream.rows, np.int64))
 
 
-def prefetch(make: Callable[[int], T], start: int, workers: int) -> Iterator[T]:
+def prefetch(make: Callable[[int], T], start: int, workers: int) -> Generator[T, None, None]:
     """Yields make(start), make(start + 1), … in order, made ahead by `workers` threads."""
     with ThreadPoolExecutor(workers, "fewlabels-loader") as pool:
         ahead: deque[Future[T]] = deque(pool.submit(make, start + i) for i in range(workers + 1))

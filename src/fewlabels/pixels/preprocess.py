@@ -44,4 +44,5 @@ def border_colour(images: NDArray[np.uint8], rows: NDArray[np.int64]) -> NDArray
     """
     some = images[np.sort(rows)[:: max(1, len(rows) // 512)]]
     edges = [some[:, 0], some[:, -1], some[:, :, 0], some[:, :, -1]]
-    return np.median(np.concatenate(edges, axis=1).reshape(-1, 3), axis=0)
+    median: NDArray[np.float64] = np.median(np.concatenate(edges, 1).reshape(-1, 3), axis=0)
+    return median

@@ -79,11 +79,15 @@ class Config:
         known = [f.name for f in fields(cls)]
         for key in values:
             if key not in known:
-                raise UserError(f"{where}: no setting is named '{key}'; there are {', '.join(known)}")
+                raise UserError(
+                    f"{where}: no setting is named '{key}'; there are {', '.join(known)}"
+                )
         try:
             return cls(**values)
         except TypeError as error:
-            raise UserError(f"{where}: a setting has a value of the wrong kind ({error})") from error
+            raise UserError(
+                f"{where}: a setting has a value of the wrong kind ({error})"
+            ) from error
 
     def resolved(self, side: int, model_side: int | None, mirror: bool) -> "Config":
         """The settings with what depends on the pool and the model filled in.
@@ -111,7 +115,7 @@ def small_size(side: int) -> int:
 
 
 def seconds(text: str | float) -> float:
-    """"90", "90s", "10m", "1.5h" or "1h30m" in seconds. UserError for anything else."""
+    """ "90", "90s", "10m", "1.5h" or "1h30m" in seconds. UserError for anything else."""
     units = {"h": 3600.0, "m": 60.0, "s": 1.0, "": 1.0}
     parts = re.findall(r"(\d+(?:\.\d+)?)([hms]?)", str(text))
     if not parts or "".join(n + u for n, u in parts) != str(text):

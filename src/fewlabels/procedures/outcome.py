@@ -76,7 +76,9 @@ def verdict(result: dict[str, Any]) -> str:
     if result["method"] == BASELINE:
         return "The unlabelled images did not help: the model trained on the labels only was kept."
     if split not in result["difference"]:
-        return "Whether the unlabelled images helped cannot be said: no labelled image is left to ask."
+        return (
+            "Whether the unlabelled images helped cannot be said: no labelled image is left for it."
+        )
     about = result["difference"][split]
     kind = "test" if split == "test" else "validation"
     low, high = (100 * v for v in about["interval"])
@@ -92,7 +94,7 @@ def verdict(result: dict[str, Any]) -> str:
 
 
 def write_predictions(context: Context, chosen: Chosen, path: Path) -> None:
-    """A row for every validation and test image: what it is, what the model and the baseline say."""
+    """A row an image of validation and test: what it is, what model and baseline say."""
     data = context.data
     tables = []
     for split, rows, by_method in (

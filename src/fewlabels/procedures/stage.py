@@ -128,7 +128,9 @@ def run_stage(context: Context, stage: Stage, before: Weights | None) -> Trained
             _budget(context, stage, len(labelled), len(data.unlabelled), method.views.ratio),
             TrainSettings(
                 batch_size=config.batch_size,
-                optimiser=OptimiserSettings(config.optimiser, config.lr or 0.0, config.weight_decay),
+                optimiser=OptimiserSettings(
+                    config.optimiser, config.lr or 0.0, config.weight_decay
+                ),
                 ema_decay=config.ema_decay,
                 workers=config.workers,
             ),

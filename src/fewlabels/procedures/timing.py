@@ -16,7 +16,7 @@ WRITING = 1.5  # seconds for what is written after the last prediction
 
 
 def timed(context: Context) -> Context:
-    """The context with `began` and `deadline`, which are decided once for all processes of a run."""
+    """The context with `began` and `deadline`, decided once for all processes of a run."""
     schedule = context.folder.read_json("schedule.json")
     if schedule is None:
         limit = context.config.time_limit

@@ -84,9 +84,13 @@ def print_check(checked: Checked, console: Console) -> None:
 
 def _score(score: dict[str, Any] | None) -> tuple[str, str, str]:
     if score is None:
-        return "–", "–", "–"
+        return "-", "-", "-"
     low, high = score["interval"]
-    return f"{100 * score['accuracy']:.1f} %", f"{100 * low:.1f} to {100 * high:.1f}", str(score["n"])
+    return (
+        f"{100 * score['accuracy']:.1f} %",
+        f"{100 * low:.1f} to {100 * high:.1f}",
+        str(score["n"]),
+    )
 
 
 def _copies(group: tuple[Copy, ...]) -> str:

@@ -21,7 +21,8 @@ class EMA:
     def update(self, model: nn.Module, step: int) -> None:
         """After optimiser step number `step` (0-based)."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        averages, values = list(self.model.parameters()), list(model.parameters())
+        averages: list[torch.Tensor] = list(self.model.parameters())
+        values: list[torch.Tensor] = list(model.parameters())
         torch._foreach_lerp_(averages, values, 1.0 - decay)
         for average, value in zip(self.model.buffers(), model.buffers(), strict=True):
             average.copy_(value)

@@ -73,7 +73,9 @@ class Events:
 
     def step(self, progress: float, step: int, rate: float, loss: float) -> None:
         """Progress of training; `rate` in images a second."""
-        self._show(progress, f"step {step}  {rate:,.0f} images/s  loss {loss:.3f}{self._validation}")
+        self._show(
+            progress, f"step {step}  {rate:,.0f} images/s  loss {loss:.3f}{self._validation}"
+        )
 
     def metrics(self, row: dict[str, Any]) -> None:
         """A line of metrics.jsonl."""
