@@ -62,21 +62,21 @@ def run(context: Context) -> Chosen:
     first = TRIAL_SHARE if trials else 0.0
     share = 1.0 if alone else BASELINE_SHARE
     if trials:
-        train("labels-only-trial", BASELINE, first, share * first, trial=True)
-    train("labels-only", BASELINE, 1 - first, share)
+        train("labels only trial", BASELINE, first, share * first, trial=True)
+    train("labels only", BASELINE, 1 - first, share)
     if alone:
         chosen = BASELINE
         why = "labels only, as asked" if asked == BASELINE else "there are no unlabelled images"
     else:
         if trials:
-            train(f"{method}-trial", method, first, share + (1 - share) * first, trial=True)
+            train(f"{method} trial", method, first, share + (1 - share) * first, trial=True)
         else:
             train(method, method, 1.0, 1.0)
         chosen, why = method, f"{method}, as asked"
         if asked == "auto":
             chosen, why = choose(context, method, stages[method][0], stages[BASELINE][0])
         if trials:
-            name = method if chosen == method else "labels-only-longer"
+            name = method if chosen == method else "labels only longer"
             train(name, chosen, 1 - first, 1.0)
         keep(context, chosen, stages[chosen][-1])
 

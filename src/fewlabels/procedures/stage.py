@@ -90,7 +90,7 @@ def run_stage(context: Context, stage: Stage, before: Weights | None) -> Trained
     What it leaves in `stages/<name>` is returned at once by the next process that asks for it; a
     stage that was cut off goes on from `checkpoints/last`.
     """
-    home = context.folder.path / "stages" / stage.name
+    home = context.folder.stage(stage.name)
     done = checkpoint.load(home)
     if done is not None:
         return Trained(**(done | {"val": done["val"].numpy()}))

@@ -39,7 +39,7 @@ def resumed_clock(folder: RunFolder) -> Clock:
     homes = [home for home in (folder.path / "stages").glob("[!.]*") if home.is_dir()]
     finished = sum((checkpoint.load(home) or {"seconds": 0.0})["seconds"] for home in homes)
     last = checkpoint.load(folder.last)
-    open_stage = last is not None and not (folder.path / "stages" / last["tag"]).exists()
+    open_stage = last is not None and not folder.stage(last["tag"]).exists()
     return Clock(schedule["began"] + finished + (last["seconds"] if last and open_stage else 0.0))
 
 

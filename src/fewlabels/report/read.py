@@ -87,11 +87,7 @@ def _stages(file: Path) -> dict[str, list[Row]]:
             continue
         if not isinstance(row, dict):
             continue
-        rows = stages[str(row.get("stage", "training"))]
-        # a resumed run goes back to its checkpoint and writes the steps after it again
-        while rows and number(rows[-1], "step", 0.0) >= number(row, "step", math.inf):
-            rows.pop()
-        rows.append(row)
+        stages[str(row.get("stage", "training"))].append(row)
     return dict(stages)
 
 

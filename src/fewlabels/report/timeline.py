@@ -12,6 +12,7 @@ from fewlabels.report import plots
 from fewlabels.report.form import percent, tick
 from fewlabels.report.read import Row, Run, number
 
+LABELS_ONLY = "labels only"  # the name of the baseline's stages
 TRIAL = " trial"  # how the stages are named that only choose a method
 MOST_POINTS = 150  # on a curve: more cannot be seen, and would make the file heavy
 UNITS = (("h", 3600), ("min", 60), ("s", 1))
@@ -41,13 +42,13 @@ def stages(run: Run) -> list[Stage]:
     names = list(dict.fromkeys(name.removesuffix(TRIAL) for name in run.stages))
     method = str(run.result.get("method"))
     if method == "supervised" and method not in names:  # the baseline itself is the answer
-        method = "baseline"
+        method = LABELS_ONLY
     if method not in names:  # unfinished: what it is at now
         latest = [name.removesuffix(TRIAL) for name in reversed(run.stages)]
-        method = next((name for name in latest if name != "baseline"), "baseline")
-    others = [name for name in names if name not in ("baseline", method)]
+        method = next((name for name in latest if name != LABELS_ONLY), LABELS_ONLY)
+    others = [name for name in names if name not in (LABELS_ONLY, method)]
     colour = {name: f"s{2 + i % 4}" for i, name in enumerate(others)}
-    colour |= {"baseline": "s1", method: "s0"}
+    colour |= {LABELS_ONLY: "s1", method: "s0"}
     return [
         Stage(
             name,

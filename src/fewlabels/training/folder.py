@@ -65,6 +65,10 @@ class RunFolder:
     def artefact(self) -> Path:
         return self.path / "artefact"
 
+    def stage(self, name: str) -> Path:
+        """Where a stage of this name is put when it is done."""
+        return self.path / "stages" / name.replace(" ", "-")
+
     def write_json(self, name: str, value: Any) -> None:
         write_text(self.path / name, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 

@@ -108,12 +108,8 @@ def fit(
         )
 
     progress = budget.progress(step, clock())
-    started, saved, first, validated = (
-        clock(),
-        clock(),
-        images,
-        int(progress * settings.validations),
-    )
+    started = saved = clock()
+    first, validated = images, int(progress * settings.validations)
     batches = prefetch(make_batch, step, settings.workers)
     while progress < 1.0:
         batch = next(batches).to(fabric.to_device)
