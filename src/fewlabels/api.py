@@ -11,6 +11,7 @@ from typing import Any
 from lightning_fabric import Fabric
 from rich.console import Console
 
+from fewlabels.augment.views import compile_kernel, compiled
 from fewlabels.deploy import artefact
 from fewlabels.deploy.classifier import Classifier
 from fewlabels.errors import UserError
@@ -20,7 +21,7 @@ from fewlabels.pixels.preprocess import Preprocess
 from fewlabels.pool.pool import Pool
 from fewlabels.procedures import auto, outcome
 from fewlabels.procedures.config import Config, seconds
-from fewlabels.procedures.prepare import Data, prepare, preprocessing, split_pool, typical_side
+from fewlabels.procedures.prepare import Data, prepare, preprocessing, typical_side
 from fewlabels.procedures.stage import Context
 from fewlabels.procedures.timing import resumed_clock, timed
 from fewlabels.report import html
@@ -104,14 +105,16 @@ def _execute(
     with events.stage("reading"):
         digest = cache.fingerprint(pool.source, progress=events.count)
     outcome.same_images(folder.path / "splits.parquet", digest)
-    pool = split_pool(pool, digest, config.seed, config.labels_per_class)
     with events.stage("decoding"):
-        data = prepare(pool, digest, size, config.seed, events.count)
+        data = prepare(pool, digest, size, config.seed, config.labels_per_class, events.count)
     outcome.write_splits(data, folder.path / "splits.parquet")
     folder.write_json("classes.json", list(pool.classes))
     for line in _introduction(data, config, folder, built.note):
         events.say(line)
 
+    if not compiled():
+        events.say("compiling the augmentation kernel: once, about 20 seconds")
+    compile_kernel()
     base = Preprocess(size, built.mean, built.std) if built.mean and built.std else None
     preprocess = preprocessing(data, base, size)
     context = timed(Context(config, data, preprocess, folder, events, device, clock))
@@ -147,4 +150,9 @@ def _introduction(data: Data, config: Config, folder: RunFolder, note: str) -> l
     lines += [f"left out: {item.name} ({item.reason})" for item in data.skipped[:5]]
     if len(data.skipped) > 5:
         lines.append(f"left out: {len(data.skipped) - 5} more; the report lists them")
+    if not len(data.val) and not len(data.held_out):
+        lines.append(
+            "one label a class: none can be held out for validation"
+            + ("" if len(data.test) else ", and without test images nothing can be measured")
+        )
     return [*lines, note] if note else lines

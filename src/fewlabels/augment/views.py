@@ -1,6 +1,7 @@
 """Views: what a policy makes of images in the cache, as a batch for the model."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -32,7 +33,19 @@ class Augmenter:
         program = sample(policy, self.seed, epoch, rows, view, size)
         out = np.empty((len(rows), 3, size, size), np.float32)
         mean, std = (np.array(v) * 255 for v in (self.preprocess.mean, self.preprocess.std))
-        # numba knows arrays, not memory maps
-        images = np.asarray(self.images)
+        # numba knows arrays, not memory maps, and compiles once for those that are read-only
+        images = np.asarray(self.images).view()
+        images.flags.writeable = False
         render(images, rows, program.code, program.operand, self.fill, mean, std, out)
         return torch.from_numpy(out)
+
+
+def compiled() -> bool:
+    """Whether an earlier process has compiled the kernel and kept the result."""
+    return any(Path(render.stats.cache_path).glob("kernel.render-*.nbi"))
+
+
+def compile_kernel() -> None:
+    """Compiles the kernel, or loads what an earlier process compiled."""
+    nothing = Augmenter(np.zeros((1, 8, 8, 3), np.uint8), Preprocess(8), np.zeros(3), 0)
+    nothing(Policy(), np.zeros(1, np.int64), np.zeros(1, np.int64), 0)

@@ -47,7 +47,9 @@ class Classifier:
 
         An image that cannot be read gets a prediction with its `error` and an empty label.
         """
-        return list(self.stream([images] if isinstance(images, Picture) else images))
+        if isinstance(images, str | Path | bytes | Image.Image | np.ndarray):
+            images = [images]
+        return list(self.stream(images))
 
     def stream(self, images: Iterable[Picture]) -> Iterator[Prediction]:
         """As `predict`, one after another and in constant memory."""

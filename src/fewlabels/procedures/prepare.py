@@ -38,12 +38,6 @@ class Data:
     skipped: tuple[Skipped, ...]
 
 
-def split_pool(pool: Pool, digest: tuple[str, ...], seed: int, per_class: int | None) -> Pool:
-    """The pool with its splits filled in and only the labels that may be used."""
-    pool = split.assign(pool, seed, digest)
-    return split.keep_labels(pool, per_class, seed) if per_class else pool
-
-
 def typical_side(pool: Pool) -> int:
     """The median of the longer sides of up to 200 images, in pixels."""
     rows = np.linspace(0, len(pool) - 1, min(200, len(pool))).astype(int)
@@ -63,16 +57,25 @@ def prepare(
     digest: tuple[str, ...],
     size: int,
     seed: int,
+    per_class: int | None = None,
     count: Callable[[int, int], None] | None = None,
 ) -> Data:
-    """Reads the pixels of `pool`, leaves out what cannot be read and holds out a validation part.
+    """Reads the pixels of `pool`, leaves out what cannot be read, splits, keeps `per_class` labels
+    a class (None: all) and holds out a part of them for validation.
 
-    `pool` is split (see `split_pool`). UserError when no class, or only one, keeps a label.
+    UserError when fewer than two classes have a label, or nothing is left to learn from.
     """
     pixels = cache.build(pool.source, digest, size, progress=count)
     bad = np.flatnonzero(~pixels.readable)
     unreadable = tuple(Skipped(pool.source.name(int(i)), pixels.reason[i]) for i in bad)
     fine = pixels.readable
+    # what cannot be read takes no place in a split
+    pool = replace(
+        pool, label=np.where(fine, pool.label, -1), split=np.where(fine, pool.split, "train")
+    )
+    pool = split.assign(pool, seed, digest)
+    if per_class:
+        pool = split.keep_labels(pool, per_class, seed)
     train, has_label = (pool.split == "train") & fine, pool.label >= 0
     labelled = np.flatnonzero(train & has_label)
     if len(np.unique(pool.label[labelled])) < 2:
@@ -83,11 +86,14 @@ def prepare(
     val = np.flatnonzero((pool.split == "val") & fine)
     held_out = val[:0]
     unlabelled = train & ~has_label
+    if len(labelled) == len(np.unique(pool.label[labelled])) and len(labelled) == fine.sum():
+        raise UserError(
+            f"{pool.origin}: one image a class and no others: there is nothing to learn from or to "
+            "measure on; add labelled images, at least two a class, or unlabelled ones"
+        )
     if not len(val):
-        usable = np.where(fine, pool.label, -1)
         keys = split.tied(pool, digest)
-        mask = split.holdout(usable, pool.split, seed, keys)
-        held_out = np.flatnonzero(mask)
+        held_out = np.flatnonzero(split.holdout(pool.label, pool.split, seed, keys))
         unlabelled &= ~np.isin(keys, keys[held_out])  # nor may their copies be learnt from
     return Data(
         pool=pool,

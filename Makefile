@@ -1,0 +1,31 @@
+# Everything runs from .venv, which the first target makes. `make test` is what CI calls.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-all lint bench clean
+
+demo: .venv/ready
+	$(BIN)/fewlabels demo
+
+test: .venv/ready
+	$(BIN)/pytest -q
+
+test-all: .venv/ready
+	$(BIN)/pytest -q -m "slow or not slow"
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/ready
+	$(BIN)/python benchmarks/augment.py
+
+clean:
+	rm -rf .venv
+
+# the constraints keep torch at a version whose CPU build pip finds where one is at hand
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@

@@ -1,0 +1,54 @@
+"""Small pools of real files, made by the tests: bright squares on the left, or on the right."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+Paint = Callable[[Path, int, int], None]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's cache of images."""
+    monkeypatch.setenv("FEWLABELS_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+def picture(kind: int, seed: int, side: int = 16) -> Image.Image:
+    """Noise with a bright square: left for kind 0, right for kind 1, below for kind 2."""
+    rng = np.random.default_rng((kind, seed))
+    pixels = rng.integers(0, 90, (side, side, 3), np.uint8)
+    top, left = ((4, 1), (4, 9), (10, 5))[kind]
+    pixels[top : top + 6, left : left + 6] = 230
+    return Image.fromarray(pixels)
+
+
+@pytest.fixture
+def paint() -> Paint:
+    """paint(folder, kind, count): writes `count` PNG files of that kind into the folder."""
+
+    def write(folder: Path, kind: int, count: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for seed in range(count):
+            name = f"{folder.name}-{kind}-{seed}.png"
+            picture(kind, abs(hash_of(str(folder))) + seed).save(folder / name)
+
+    return write
+
+
+def hash_of(text: str) -> int:
+    """A number from a text, the same in every process."""
+    return int.from_bytes(text.encode()[-6:], "big")
+
+
+@pytest.fixture
+def split_folders(tmp_path: Path, paint: Paint) -> Path:
+    """train/, test/ and unlabelled/: 8 labels, 12 test images, 24 unlabelled ones."""
+    root = tmp_path / "photos"
+    for kind, name in enumerate(("left", "right")):
+        paint(root / "train" / name, kind, 4)
+        paint(root / "test" / name, kind, 6)
+        paint(root / "unlabelled", kind, 12)
+    return root

@@ -1,0 +1,76 @@
+from pathlib import Path
+
+import pytest
+
+from fewlabels.errors import UserError
+from fewlabels.procedures.config import Config, read_recipe, seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("90", 90), ("90s", 90), ("10m", 600), ("1.5h", 5400), ("1h30m", 5400), (45, 45), (0.5, 0.5)],
+)
+def test_times(text: str | float, value: float) -> None:
+    assert seconds(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "ten", "10 m", "10d", "m", "-5"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="--time-limit"):
+        seconds(text)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"steps": 5, "epochs": 1}, "one of"),
+        ({"steps": 0}, "--steps 0"),
+        ({"steps": -1}, "--steps -1"),
+        ({"time_limit": -1.0}, "--time-limit"),
+        ({"batch_size": 0}, "--batch-size 0"),
+        ({"lr": 0.0}, "--lr 0.0"),
+        ({"method": "magic"}, "magic"),
+        ({"method": "supervised", "settings": {"threshold": 0.9}}, "no effect"),
+        ({"settings": {"threshold": 0.9}}, "no effect in auto"),
+        ({"weak": "spin"}, "spin"),
+        ({"precision": "8"}, "--precision"),
+        ({"optimiser": "lion"}, "--optimiser"),
+        ({"colour": 3}, "colour"),
+        ({"batch_size": "many"}, "wrong kind"),
+    ],
+)
+def test_settings_that_cannot_be_are_told_in_one_line(
+    settings: dict[str, object], says: str
+) -> None:
+    with pytest.raises(UserError) as error:
+        Config.from_dict({"data": "digits", **settings}, "recipe.yaml")
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_resolution_fills_in_what_depends_on_the_pool() -> None:
+    config = Config("digits").resolved(side=8, model_side=None, mirror=False)
+    assert config.model == "cnn_small"
+    assert config.img_size == 32
+    assert config.time_limit == 600
+    assert "flip" not in f"{config.weak}{config.strong}"
+    photos = Config("photos", steps=5).resolved(side=500, model_side=224, mirror=True)
+    assert photos.img_size == 224
+    assert photos.time_limit is None
+    assert "flip" in f"{photos.weak}"
+    asked = Config("photos", img_size=48, lr=0.1, weak="none").resolved(500, 224, True)
+    assert (asked.img_size, asked.lr, asked.weak) == (48, 0.1, "none")
+
+
+def test_resolving_twice_changes_nothing() -> None:
+    once = Config("digits").resolved(8, None, False)
+    assert once.resolved(500, 224, True) == once
+
+
+def test_a_recipe_that_is_none_is_told(tmp_path: Path) -> None:
+    for text, says in (("- a", "name: value"), ("a: [", "cannot be read")):
+        (tmp_path / "r.yaml").write_text(text)
+        with pytest.raises(UserError, match=says):
+            read_recipe(tmp_path / "r.yaml")
+    with pytest.raises(UserError, match="no such file"):
+        read_recipe(tmp_path / "absent.yaml")

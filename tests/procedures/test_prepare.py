@@ -1,0 +1,94 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Paint
+
+from fewlabels.augment.policy import Policy
+from fewlabels.errors import UserError
+from fewlabels.methods import Facts, create, resolve
+from fewlabels.pixels.cache import fingerprint
+from fewlabels.pixels.preprocess import Preprocess
+from fewlabels.pool import Pool
+from fewlabels.procedures.prepare import Data, batches, prepare, typical_side
+
+
+def prepared(root: Path, seed: int = 0, per_class: int | None = None) -> Data:
+    pool = Pool.scan(root)
+    return prepare(pool, fingerprint(pool.source), 16, seed, per_class)
+
+
+def test_rows_fall_into_parts_that_do_not_overlap(split_folders: Path) -> None:
+    data = prepared(split_folders)
+    parts = [data.labelled, data.unlabelled, data.val, data.test]
+    assert [len(part) for part in parts] == [8, 24, 0, 12]
+    assert len(np.unique(np.concatenate(parts))) == 44
+    assert len(data.held_out) == 2
+    assert set(data.held_out) < set(data.labelled)
+    assert sorted(data.pool.label[data.held_out]) == [0, 1]
+
+
+def test_labels_per_class_turns_the_others_into_unlabelled(split_folders: Path) -> None:
+    data = prepared(split_folders, per_class=1)
+    assert (len(data.labelled), len(data.unlabelled), len(data.test)) == (2, 30, 12)
+
+
+def test_copies_of_held_out_images_are_not_learnt_from(split_folders: Path) -> None:
+    before = prepared(split_folders)
+    source = before.pool.source
+    for row in before.held_out:
+        (split_folders / "unlabelled" / f"copy-{row}.png").write_bytes(source.read(int(row)))
+    after = prepared(split_folders)
+    held = {after.digest[row] for row in after.held_out}
+    assert held
+    assert held.isdisjoint(after.digest[row] for row in after.unlabelled)
+
+
+def test_broken_images_take_no_place_in_a_split(tmp_path: Path, paint: Paint) -> None:
+    for kind, name in enumerate(("left", "right")):
+        paint(tmp_path / name, kind, 10)
+        for i in range(10):
+            (tmp_path / name / f"broken-{i}.png").write_bytes(b"no picture")
+    data = prepared(tmp_path)
+    assert (len(data.test), len(data.labelled), len(data.skipped)) == (4, 16, 20)
+
+
+def test_a_class_whose_images_are_all_broken_is_told(tmp_path: Path, paint: Paint) -> None:
+    paint(tmp_path / "left", 0, 3)
+    (tmp_path / "right").mkdir()
+    (tmp_path / "right" / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match="fewer than two classes"):
+        prepared(tmp_path)
+
+
+def test_one_image_a_class_and_no_others_is_told(tmp_path: Path, paint: Paint) -> None:
+    for kind, name in enumerate(("left", "right")):
+        paint(tmp_path / name, kind, 1)
+    with pytest.raises(UserError, match="one image a class"):
+        prepared(tmp_path)
+
+
+def test_the_typical_side_is_a_longer_side(tmp_path: Path, paint: Paint) -> None:
+    for kind, name in enumerate(("left", "right")):
+        paint(tmp_path / name, kind, 3)
+    assert typical_side(Pool.scan(tmp_path)) == 16
+
+
+def test_batches_have_the_views_and_the_global_numbers(split_folders: Path) -> None:
+    data = prepared(split_folders)
+    method = create("fixmatch", Facts(2, (4, 4), len(data.pool)), resolve("fixmatch", {"ratio": 3}))
+    policies = {"weak": Policy.parse("none"), "strong": Policy.parse("cutout(1)")}
+    make = batches(data, data.labelled, data.unlabelled, method, policies, Preprocess(16), 4, 0)
+    batch = make(0)
+    assert batch.x.shape == (4, 3, 16, 16)
+    assert batch.weak is not None
+    assert batch.strong is not None
+    assert batch.index is not None
+    assert batch.weak.shape == batch.strong.shape == (12, 3, 16, 16)
+    plain = Preprocess(16)(data.images[batch.index.numpy()])
+    assert np.allclose(batch.weak, plain, atol=1e-5)  # the rows that `index` says
+    assert not np.allclose(batch.strong, plain, atol=1e-1)
+    seen = np.concatenate([make(step).index.numpy() for step in range(8)])  # 96 = 3 epochs of 32
+    everything = np.concatenate([data.labelled, data.unlabelled])
+    assert np.array_equal(np.sort(seen), np.sort(np.tile(everything, 3)))
+    assert np.array_equal(make(5).x, make(5).x)

@@ -1,0 +1,173 @@
+"""The main job on small folders, through the Python interface."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from conftest import Paint
+
+import fewlabels as fl
+
+QUICK = {"steps": 10, "batch_size": 4, "img_size": 16, "weights": "none"}
+
+
+def test_class_folders_with_unlabelled(split_folders: Path, tmp_path: Path) -> None:
+    before = sorted(path.stat().st_mtime_ns for path in split_folders.rglob("*"))
+    run = fl.train(split_folders, out=tmp_path / "run", **QUICK)
+    result = run.result
+    assert result["labels"] == 8
+    assert result["unlabelled"] == 24
+    assert result["test"]["n"] == 12
+    assert result["baseline"]["test"]["n"] == 12
+    assert result["difference"]["test"]["n"] == 12
+    assert result["method"] in ("fixmatch", "supervised")
+    assert result["estimate"] == "test"
+    for key in ("model", "seed", "steps", "seconds", "images_per_second", "peak_memory_mb"):
+        assert result[key] is not None
+    assert {c["method"] for c in result["choice"]["candidates"]} == {"supervised", "fixmatch"}
+    assert sorted(path.stat().st_mtime_ns for path in split_folders.rglob("*")) == before
+
+
+def test_the_run_folder_holds_what_the_design_says(split_folders: Path, tmp_path: Path) -> None:
+    run = fl.train(split_folders, out=tmp_path / "run", **QUICK)
+    names = {str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file()}
+    assert names >= {
+        "config.yaml",
+        "classes.json",
+        "splits.parquet",
+        "metrics.jsonl",
+        "train.log",
+        "result.json",
+        "report.html",
+        "artefact/weights.safetensors",
+        "artefact/classifier.json",
+        "checkpoints/last/tensors.safetensors",
+        "checkpoints/best/tensors.safetensors",
+    }
+    assert not [name for name in names if name.endswith((".pt", ".pth", ".pkl", ".pickle"))]
+    assert json.loads((run.path / "result.json").read_text()) == run.result
+    assert json.loads((run.path / "classes.json").read_text()) == ["left", "right"]
+    config = yaml.safe_load((run.path / "config.yaml").read_text())
+    assert config["model"] == "cnn_small"
+    assert config["versions"]["torch"]
+    splits = pq.read_table(run.path / "splits.parquet").to_pydict()
+    assert sum(splits["held_out"]) == 2
+    assert all(len(digest) == 32 for digest in splits["digest"])
+
+
+def test_prediction_reproduces_the_reported_accuracy(split_folders: Path, tmp_path: Path) -> None:
+    run = fl.train(split_folders, out=tmp_path / "run", **QUICK)
+    files = sorted((split_folders / "test").rglob("*.png"))
+    said = fl.load(run).predict(files)
+    right = [p.label == file.parent.name for p, file in zip(said, files, strict=True)]
+    assert round(float(np.mean(right)), 4) == run.result["test"]["accuracy"]
+    table = pq.read_table(run.path / "predictions.parquet").to_pydict()
+    written = {
+        n: c
+        for n, c, s in zip(*(table[k] for k in ("name", "confidence", "split")), strict=True)
+        if s == "test"
+    }
+    for p, file in zip(said, files, strict=True):
+        assert p.confidence == pytest.approx(
+            written[str(file.relative_to(split_folders))], abs=1e-6
+        )
+
+
+def test_a_flat_tree_is_split_and_broken_files_are_named(tmp_path: Path, paint: Paint) -> None:
+    root = tmp_path / "flat"
+    paint(root / "left", 0, 12)
+    paint(root / "right", 1, 12)
+    paint(root, 0, 5)  # loose images beside class folders
+    (root / "left" / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    (root / "notes.txt").write_text("mine")
+    run = fl.train(root, out=tmp_path / "run", **QUICK)
+    assert run.result["unlabelled"] == 5
+    assert run.result["test"]["n"] == 4
+    assert run.result["labels"] == 20
+    assert {item["name"] for item in run.result["skipped"]} == {"left/broken.jpg", "notes.txt"}
+    assert "left out: left/broken.jpg" in (run.path / "train.log").read_text()
+    assert "left/broken.jpg" in (run.path / "report.html").read_text()
+
+
+def test_without_test_images_the_estimate_is_validations(tmp_path: Path, paint: Paint) -> None:
+    root = tmp_path / "few"
+    for kind, name in enumerate(("left", "right")):
+        paint(root / name, kind, 3)
+        paint(root / "unlabelled", kind, 6)
+    run = fl.train(root, out=tmp_path / "run", **QUICK)
+    assert run.result["estimate"] == "val"
+    assert "test" not in run.result
+    assert run.result["val"]["n"] == 2
+    assert "validation estimate" in (run.path / "report.html").read_text().lower()
+
+
+def test_one_label_a_class_is_said_and_trained(tmp_path: Path, paint: Paint) -> None:
+    root = tmp_path / "one"
+    for kind, name in enumerate(("left", "right")):
+        paint(root / name, kind, 1)
+        paint(root / "unlabelled", kind, 6)
+    run = fl.train(root, out=tmp_path / "run", **QUICK)
+    assert "val" not in run.result
+    assert "cannot be said" in run.result["verdict"]
+    assert "one label a class" in (run.path / "train.log").read_text()
+    assert fl.load(run).predict(next((root / "left").iterdir()))[0].error == ""
+
+
+def test_own_validation_images_need_no_trial(
+    split_folders: Path, tmp_path: Path, paint: Paint
+) -> None:
+    for kind, name in enumerate(("left", "right")):
+        paint(split_folders / "val" / name, kind, 5)
+    run = fl.train(split_folders, out=tmp_path / "run", **QUICK)
+    assert run.result["val"]["n"] == 10
+    stages = {json.loads(line)["stage"] for line in (run.path / "metrics.jsonl").open()}
+    assert stages == {"labels only", "fixmatch"}
+    assert run.result["steps"] == 10
+
+
+def test_the_same_seed_gives_the_same_run(split_folders: Path, tmp_path: Path) -> None:
+    runs = [
+        fl.train(split_folders, out=tmp_path / str(i), workers=1 + i, seed=seed, **QUICK)
+        for i, seed in enumerate((0, 0, 1))
+    ]
+    tables = [
+        pq.read_table(run.path / "predictions.parquet")["confidence"].to_pylist() for run in runs
+    ]
+    assert tables[0] == tables[1]
+    assert tables[0] != tables[2]
+
+
+def test_supervised_has_no_baseline_beside_it(split_folders: Path, tmp_path: Path) -> None:
+    run = fl.train(split_folders, out=tmp_path / "run", method="supervised", **QUICK)
+    assert "baseline" not in run.result
+    assert run.result["verdict"].startswith("Labels only")
+
+
+def test_a_finished_run_is_resumed_to_itself(split_folders: Path, tmp_path: Path) -> None:
+    run = fl.train(split_folders, out=tmp_path / "run", **QUICK)
+    assert fl.resume(run.path).result == run.result
+
+
+def test_images_that_changed_are_not_resumed(
+    split_folders: Path, tmp_path: Path, paint: Paint
+) -> None:
+    run = fl.train(split_folders, out=tmp_path / "run", **QUICK)
+    (run.path / "result.json").unlink()
+    paint(split_folders / "unlabelled", 0, 13)
+    with pytest.raises(fl.UserError, match="have changed"):
+        fl.resume(run.path)
+
+
+def test_models_of_torchvision_and_timm_train(split_folders: Path, tmp_path: Path) -> None:
+    for name in ("torchvision:squeezenet1_1", "timm:test_resnet"):
+        run = fl.train(
+            split_folders,
+            out=tmp_path / name.replace(":", "-"),
+            model=name,
+            **QUICK | {"steps": 2, "img_size": 32},
+        )
+        assert run.result["model"] == name
+        assert len(fl.load(run).predict(sorted(split_folders.glob("test/*/*.png")))) == 12
