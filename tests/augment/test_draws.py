@@ -105,8 +105,8 @@ def along(what: str) -> NDArray[np.float64]:
         return drawn([3], N)[0]
     if what == "epoch":
         return uniforms(0, np.arange(N), np.zeros(N, np.int64), 0, 1)[:, 0]
-    part = "seed" if what == "seed" else "view"
-    return np.concatenate([drawn(range(200), **{part: k})[:, 0] for k in range(N // 200)])
+    parts: list[dict[str, int]] = [{what: k} for k in range(N // 200)]  # seeds or views
+    return np.ravel([drawn(range(200), **part)[:, 0] for part in parts])
 
 
 @pytest.mark.parametrize("what", ["image", "number", "epoch", "seed", "view"])

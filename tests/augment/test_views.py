@@ -1,5 +1,6 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,7 +68,7 @@ def test_same_rows_same_views_whatever_the_batch(images: NDArray[np.uint8], poli
 
 
 @pytest.mark.parametrize("other", [{"epoch": 1}, {"view": 1}])
-def test_another_epoch_or_view(images: NDArray[np.uint8], other: dict[str, int]) -> None:
+def test_another_epoch_or_view(images: NDArray[np.uint8], other: dict[str, Any]) -> None:
     augment = augmenter(images)
     first, second = viewed(augment, range(24)), viewed(augment, range(24), **other)
     assert all(not torch.equal(a, b) for a, b in zip(first, second, strict=True))

@@ -22,6 +22,9 @@ from fewlabels.training.ema import EMA
 from fewlabels.training.optimiser import OptimiserSettings
 
 
+CHECKPOINT_COST = 20  # a checkpoint may take one part in so many of the time
+
+
 @dataclass(frozen=True)
 class TrainSettings:
     """What the loop takes beside the budget; defaults are for `cnn_small` from scratch."""
@@ -32,7 +35,7 @@ class TrainSettings:
     ema_decay: float = 0.99
     workers: int = 1  # threads that make batches
     validations: int = 20  # over the whole budget
-    checkpoint_seconds: float = 10.0
+    checkpoint_seconds: float = 1.0  # at least so long between two
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,7 @@ def fit(
 
     progress = budget.progress(step, clock())
     started = saved = clock()
+    cost = 0.0  # seconds that the last checkpoint took
     first, validated = images, int(progress * settings.validations)
     batches = prefetch(make_batch, step, settings.workers)
     while progress < 1.0:
@@ -136,9 +140,12 @@ def fit(
             numbers = {name: round(value, 5) for name, value in validate(ema.model).items()}
             rate = optim.param_groups[0]["lr"]
             listener.metrics({**row, "loss": round(loss, 5), "lr": rate, **logs, **numbers})
-        if clock() - saved > settings.checkpoint_seconds:
+        # a small model can be saved every second; a large one must not be slowed by it
+        if clock() - saved > max(settings.checkpoint_seconds, CHECKPOINT_COST * cost):
+            start = clock()
             save()
             saved = clock()
+            cost = saved - start
     batches.close()
     save()
     return Fitted(ema.model, step, clock(), images)

@@ -1,0 +1,170 @@
+import json
+import os
+import shutil
+import socket
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import nn
+
+from fewlabels.deploy import artefact
+from fewlabels.deploy.classifier import Classifier
+from fewlabels.errors import UserError
+from fewlabels.models import catalog
+from fewlabels.pixels.preprocess import Preprocess
+from fewlabels.training import checkpoint
+from fewlabels.training.folder import RunFolder
+
+CLASSES = ["żuk", "10", "2"]  # in no order that sorting would give
+PREPROCESS = Preprocess(32, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # catalog sets it; here it is put back
+
+
+def model(name: str, seed: int) -> nn.Module:
+    """Random weights, and batch norms that have seen something."""
+    torch.manual_seed(seed)
+    made = catalog.build(name, len(CLASSES), "none").model
+    with torch.no_grad():
+        made.train()(torch.randn(8, 3, 32, 32) + 1)
+    return made
+
+
+def save_best(run: RunFolder, made: nn.Module, name: str = "cnn_small") -> None:
+    about = {"model": name, "classes": CLASSES, "preprocess": PREPROCESS.to_json()}
+    checkpoint.save(run.best, {"about": about, "weights": made.state_dict()})
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    """As it is when training has just found its best model."""
+    folder = RunFolder.create(tmp_path / "run")
+    folder.write_config({"model": "cnn_small"})
+    save_best(folder, model("cnn_small", 0))
+    return folder
+
+
+def images() -> list[NDArray[np.uint8]]:
+    rng = np.random.default_rng(0)
+    return list(rng.integers(0, 256, (6, 32, 32, 3), dtype=np.uint8))
+
+
+def says(classifier: Classifier, made: nn.Module) -> None:
+    """It predicts what `made` does."""
+    assert classifier.classes == tuple(CLASSES)
+    assert classifier.preprocess == PREPROCESS
+    assert not classifier.model.training
+    with torch.inference_mode():
+        expected = torch.softmax(made.eval()(PREPROCESS(np.stack(images()))), 1).numpy()
+    said = classifier.predict(images())
+    np.testing.assert_allclose([p.probabilities for p in said], expected, atol=1e-5)
+    assert [p.label for p in said] == [CLASSES[row] for row in expected.argmax(1)]
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        artefact.load(path)
+    line = str(caught.value)
+    assert str(path) in line
+    assert "\n" not in line
+    return line
+
+
+def test_contents(run: RunFolder) -> None:
+    assert artefact.write(run) == run.artefact == run.path / "artefact"
+    assert sorted(os.listdir(run.artefact)) == ["classifier.json", "weights.safetensors"]
+    weights = load_file(run.artefact / "weights.safetensors")
+    state = model("cnn_small", 0).state_dict()
+    assert set(weights) == set(state)
+    for name, value in state.items():
+        assert torch.equal(weights[name], value), name
+        assert weights[name].dtype == value.dtype
+    text = (run.artefact / "classifier.json").read_text(encoding="utf-8")
+    assert json.loads(text) == {
+        "model": "cnn_small",
+        "classes": CLASSES,
+        "preprocess": {"size": 32, "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]},
+    }
+    assert "żuk" in text  # a person can read it
+    # nothing of a pickle: eight bytes that tell the length of a JSON header, then the header
+    raw = (run.artefact / "weights.safetensors").read_bytes()
+    assert set(json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])) >= set(state)
+
+
+def test_load_finished(run: RunFolder) -> None:
+    artefact.write(run)
+    shutil.move(run.best, run.path / "elsewhere")  # the artefact needs nothing else of the run
+    (run.path / "config.yaml").unlink()
+    says(artefact.load(run.path), model("cnn_small", 0))
+    says(artefact.load(run.artefact), model("cnn_small", 0))
+
+
+def test_load_copied(run: RunFolder, tmp_path: Path) -> None:
+    shutil.copytree(artefact.write(run), tmp_path / "shipped")
+    run.path.rename(tmp_path / "away")
+    says(artefact.load(tmp_path / "shipped"), model("cnn_small", 0))
+
+
+def test_load_unfinished(run: RunFolder) -> None:
+    says(artefact.load(run.path), model("cnn_small", 0))
+    save_best(run, model("cnn_small", 1))  # training goes on
+    says(artefact.load(run.path), model("cnn_small", 1))
+    assert not run.artefact.exists()  # loading writes nothing
+
+
+def test_half_written(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed before its last file is there, the artefact does not count."""
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(artefact, "write_text", killed)
+    with pytest.raises(KeyboardInterrupt):
+        artefact.write(run)
+    assert os.listdir(run.artefact) == ["weights.safetensors"]
+    says(artefact.load(run.path), model("cnn_small", 0))
+
+
+def test_written_again(run: RunFolder) -> None:
+    artefact.write(run)
+    save_best(run, model("cnn_small", 1))
+    artefact.write(run)
+    assert sorted(os.listdir(run.artefact)) == ["classifier.json", "weights.safetensors"]
+    says(artefact.load(run.path), model("cnn_small", 1))
+
+
+@pytest.mark.parametrize("name", ["lenet5", "squeezenet1_1", "timm:test_resnet"])
+def test_models(name: str, run: RunFolder, tmp_path: Path) -> None:
+    """Without a network, whatever the catalog calls the model."""
+    save_best(run, model(name, 2), name)
+    shutil.copytree(artefact.write(run), tmp_path / "shipped")
+    says(artefact.load(tmp_path / "shipped"), model(name, 2))
+
+
+def test_errors(tmp_path: Path) -> None:
+    assert "no such run folder" in refused(tmp_path / "absent")
+    (tmp_path / "file").write_text("no folder")
+    assert "no such run folder" in refused(tmp_path / "file")
+    (tmp_path / "photos").mkdir()
+    assert "no config.yaml" in refused(tmp_path / "photos")
+
+
+def test_no_model_yet(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run")
+    folder.write_config({"model": "cnn_small"})
+    assert f"fewlabels train --resume {folder.path}" in refused(folder.path)
+    with pytest.raises(UserError, match="no finished model yet"):
+        artefact.write(folder)
+    assert not folder.artefact.exists()

@@ -1,0 +1,135 @@
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fewlabels.deploy import classifier as home
+from fewlabels.deploy.classifier import Classifier
+from fewlabels.deploy.predict import find, write_csv
+from fewlabels.errors import UserError
+from fewlabels.models.cnn_small import CnnSmall
+from fewlabels.pixels.preprocess import Preprocess
+
+CLASSES = ("crab", 'a "b", c', "żuk")
+
+
+@pytest.fixture
+def net() -> Classifier:
+    torch.manual_seed(0)
+    return Classifier(CnnSmall(3), CLASSES, Preprocess(8), "cpu")
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(home, "BATCH", 4)
+
+
+def draw(*paths: Path) -> None:
+    for number, path in enumerate(paths):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rng = np.random.default_rng(number)
+        Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8)).save(path, "PNG")
+
+
+def rows(text: str) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(text, newline="")))
+
+
+def test_find(tmp_path: Path) -> None:
+    names = ("a/1.png", "a/b/2.JPG", "a/b/c/3.webp", "a/10.tiff", "a-1/4.jpeg")
+    draw(*(tmp_path / name for name in reversed(names)))
+    for other in ("a/notes.txt", "a/b/table.csv", "a/png", "odd.dat"):
+        (tmp_path / other).write_text("no image")
+    inside = [tmp_path / name for name in ("a/1.png", "a/10.tiff", "a/b/2.JPG", "a/b/c/3.webp")]
+    assert list(find([tmp_path / "a"])) == inside
+    assert list(find([tmp_path])) == [*inside, tmp_path / "a-1/4.jpeg"]
+    # in the order in which they are named; a file counts whatever its name
+    odd = tmp_path / "odd.dat"
+    assert list(find([odd, tmp_path / "a-1", odd])) == [odd, tmp_path / "a-1/4.jpeg", odd]
+    assert list(find([])) == []
+
+
+def test_find_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw(tmp_path / "here" / "1.png")
+    monkeypatch.chdir(tmp_path)
+    assert list(find([Path("here")])) == [Path("here/1.png")]
+
+
+def test_nothing_to_find(net: Classifier, tmp_path: Path) -> None:
+    draw(tmp_path / "1.png")
+    (tmp_path / "empty" / "deeper").mkdir(parents=True)
+    (tmp_path / "empty" / "notes.txt").write_text("no image")
+    for bad, reason in (("absent.png", "no such file or folder"), ("empty", "no images")):
+        file = io.StringIO()
+        with pytest.raises(UserError, match=reason) as caught:
+            write_csv(net, [tmp_path / "1.png", tmp_path / bad], file)
+        assert str(tmp_path / bad) in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert file.getvalue() == ""  # found out before anything is written
+
+
+def test_write_csv(net: Classifier, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number:02}.png" for number in range(10)]
+    draw(*paths)
+    paths[3].write_bytes(b"junk")
+    paths[8].write_bytes(b"")
+    seen: list[tuple[int, int]] = []
+    file = io.StringIO(newline="")
+    assert write_csv(net, [tmp_path], file, lambda *at: seen.append(at)) == (10, 2)
+    assert seen == [(done, 10) for done in range(1, 11)]
+    header, *body = rows(file.getvalue())
+    assert header == ["image", "label", "confidence", *(f"p({name})" for name in CLASSES), "error"]
+    assert [row[0] for row in body] == [str(path) for path in paths]
+    for row, path in zip(body, paths, strict=True):
+        (said,) = net.predict(path)
+        if path in (paths[3], paths[8]):
+            assert row[1:-1] == [""] * 5
+            assert row[-1] == said.error != ""
+            continue
+        numbers = [float(text) for text in row[2:-1]]
+        assert numbers == pytest.approx([said.confidence, *said.probabilities], abs=2e-6)
+        assert sum(numbers[1:]) == pytest.approx(1, abs=3e-6)
+        assert row[1] == said.label == CLASSES[int(np.argmax(numbers[1:]))]
+        assert row[-1] == ""
+    assert len({row[2] for row in body}) == 9  # eight images, and "" for what has none
+
+
+def test_rows_come_as_they_are_made(net: Classifier, tmp_path: Path) -> None:
+    """Constant memory: a row is written before the next batch is read."""
+    paths = [tmp_path / f"{number}.png" for number in range(9)]
+    draw(*paths)
+    file = io.StringIO(newline="")
+    written: list[int] = []
+    read = net._read
+
+    def reading(path: Path) -> np.ndarray:  # type: ignore[type-arg]
+        written.append(file.getvalue().count("\r\n"))
+        return read(path)
+
+    net._read = reading  # type: ignore[method-assign, assignment]
+    write_csv(net, paths, file)
+    assert written == [1] * 4 + [5] * 4 + [9]
+
+
+def test_names_in_csv(net: Classifier, tmp_path: Path) -> None:
+    odd = [tmp_path / name for name in ('comma, "quote".png', "line\nbreak.png", "żółw.png")]
+    draw(*odd)
+    out = tmp_path / "out.csv"
+    with out.open("w", newline="", encoding="utf-8") as file:
+        assert write_csv(net, odd, file) == (3, 0)
+    with out.open(newline="", encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    assert [row["image"] for row in table] == [str(path) for path in odd]
+    assert all(row["label"] in CLASSES for row in table)
+    assert all(row[f"p({row['label']})"] == row["confidence"] for row in table)
+
+
+def test_one_bad_image_alone(net: Classifier, tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(b"junk")
+    file = io.StringIO(newline="")
+    assert write_csv(net, [tmp_path / "bad.png"], file) == (1, 1)
+    assert len(rows(file.getvalue())) == 2

@@ -1,0 +1,464 @@
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from fewlabels.errors import UserError
+from fewlabels.models import catalog
+
+LOOK_UP = socket.getaddrinfo
+
+
+class Network:
+    """What was asked of a network that is not there."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def refuse(self, host: str, *_: Any, **__: Any) -> None:
+        self.asked.append(host)
+        raise socket.gaierror(-2, "Name or service not known")
+
+
+@pytest.fixture(autouse=True)
+def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Network:
+    """No test reaches the network or the user's caches, and all say so at once."""
+    catalog.repair()
+    from huggingface_hub import constants  # asks the environment only when it is imported
+
+    missing = Network()
+    monkeypatch.setattr(socket, "getaddrinfo", missing.refuse)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # catalog sets it; here it is put back
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "HF_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    return missing
+
+
+def refused(name: str, weights: str = "none") -> str:
+    """The one line in which `name` is refused."""
+    with pytest.raises(UserError) as caught:
+        catalog.build(name, 3, weights)
+    line = str(caught.value)
+    assert line
+    assert "\n" not in line
+    return line
+
+
+def different(one: nn.Module, two: dict[str, torch.Tensor]) -> list[str]:
+    """The names of the weights that differ, in shape or in value."""
+    own = one.state_dict()
+    assert list(own) == list(two)
+    return [name for name, value in own.items() if not torch.equal(value, two[name])]
+
+
+# names
+
+
+@pytest.mark.parametrize(
+    ("name", "home"),
+    [
+        ("cnn_small", "fewlabels.models.cnn_small"),
+        ("lenet5", "fewlabels.models.lenet5"),
+        ("resnet18", "torchvision.models.resnet"),  # both have it
+        ("torchvision:resnet18", "torchvision.models.resnet"),
+        ("timm:resnet18", "timm.models.resnet"),
+        ("test_resnet", "timm.models.resnet"),  # timm alone has it
+        ("timm:test_resnet.r160_in1k", "timm.models.resnet"),
+    ],
+)
+def test_where_a_name_leads(name: str, home: str) -> None:
+    assert type(catalog.build(name, 3, "none").model).__module__ == home
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("resnt18", "resnet18"),
+        ("cnn_smal", "cnn_small"),
+        ("timm:mobilnetv2_035", "mobilenetv2_035"),
+        ("torchvision:squeezenet1_2", "squeezenet1_0"),
+    ],
+)
+def test_unknown_names(name: str, near: str) -> None:
+    line = refused(name)
+    assert name.removeprefix("timm:") in line
+    assert "did you mean" in line
+    assert near in line.split("did you mean")[1]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "q7",
+        "timm:q7",
+        "",
+        "timm:cnn_small",
+        "torchvision:cnn_small",
+        "torchvision:test_resnet",
+        "fcn_resnet50",  # torchvision's, but it segments
+        "fasterrcnn_resnet50_fpn",
+    ],
+)
+def test_no_such_classifier(name: str) -> None:
+    line = refused(name)
+    assert name.removeprefix("timm:") in line
+    assert ("did you mean" in line) == (name not in ("q7", "timm:q7", ""))
+
+
+# models
+
+
+@pytest.mark.filterwarnings("ignore:The default weight initialization")
+@pytest.mark.parametrize(
+    ("name", "side", "path"),
+    [
+        ("cnn_small", 32, "head"),
+        ("lenet5", 32, "head"),
+        ("alexnet", 64, "classifier.6"),
+        ("densenet121", 32, "classifier"),
+        ("googlenet", 64, "fc"),  # in training it would return three logits
+        ("mobilenet_v3_small", 64, "classifier.3"),
+        ("resnet18", 32, "fc"),
+        ("shufflenet_v2_x0_5", 32, "fc"),
+        ("squeezenet1_0", 64, "classifier.1"),  # a convolution
+        ("timm:mobilenetv2_035", 32, "classifier"),
+        ("timm:resnet18", 32, "fc"),
+        ("timm:test_vit", 160, "head"),
+        ("timm:vit_tiny_patch16_224", 224, "head"),
+    ],
+)
+def test_head(name: str, side: int, path: str) -> None:
+    torch.manual_seed(0)
+    model = catalog.build(name, 7, "none").model
+    found, layer = catalog.head(model)
+    assert found == path
+    assert layer is model.get_submodule(path)
+    x = torch.randn(2, 3, side, side)
+    made: list[torch.Tensor] = []
+    layer.register_forward_hook(lambda _, __, output: made.append(output))
+    for training in (False, True):
+        model.train(training)
+        with torch.no_grad():
+            logits = model(x)
+        assert isinstance(logits, torch.Tensor)
+        assert logits.shape == (2, 7)
+        assert logits.isfinite().all()
+        assert made.pop().shape[:2] == (2, 7)
+
+
+def test_no_head() -> None:
+    with pytest.raises(UserError, match="Sequential has no linear layer"):
+        catalog.head(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()))
+
+
+def test_size_without_weights() -> None:
+    """Only what cannot take another size has one; mean and std belong to weights."""
+    for name, size in (
+        ("cnn_small", None),
+        ("resnet18", None),
+        ("timm:test_resnet", None),
+        ("timm:test_vit", 160),
+    ):
+        built = catalog.build(name, 3, "none")
+        assert (built.size, built.mean, built.std) == (size, None, None)
+        assert (built.weights, built.note) == ("none", "")
+
+
+@pytest.mark.parametrize("name", ["cnn_small", "lenet5", "shufflenet_v2_x0_5", "timm:test_resnet"])
+def test_random_weights(name: str) -> None:
+    def drawn(seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        return catalog.build(name, 3, "none").model
+
+    one = drawn(1)
+    assert different(one, drawn(1).state_dict()) == []
+    assert catalog.head(one)[0] + ".weight" in different(one, drawn(2).state_dict())
+    assert len(different(one, drawn(2).state_dict())) >= 4
+
+
+def test_no_weights_no_network(network: Network) -> None:
+    for name in ("cnn_small", "resnet18"):
+        catalog.build(name, 3, "none")
+    assert catalog.build("cnn_small", 3, "auto").note == ""  # there are none to be had
+    assert network.asked == []
+
+
+# pretrained weights
+
+
+@pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "squeezenet1_1"])
+def test_torchvision_weights(name: str, tmp_path: Path, network: Network) -> None:
+    """From torch's cache, with the head of ImageNet replaced."""
+    from torchvision.models import get_model, get_model_weights
+
+    torch.manual_seed(0)
+    state = get_model(name, weights=None).state_dict()
+    entry = get_model_weights(name).DEFAULT
+    file = tmp_path / "torch" / "hub" / "checkpoints" / entry.url.rsplit("/", 1)[1]
+    file.parent.mkdir(parents=True)
+    torch.save(state, file)
+    built = catalog.build(name, 7)
+    assert built.note == ""
+    assert built.weights == str(entry)
+    assert (built.size, built.mean) == (224, (0.485, 0.456, 0.406))
+    assert built.std == (0.229, 0.224, 0.225)
+    path, head = catalog.head(built.model)
+    assert different(built.model, state) == [f"{path}.weight", f"{path}.bias"]
+    assert head.weight.shape[0] == 7
+    assert built.model.train()(torch.zeros(2, 3, 64, 64)).shape == (2, 7)
+    assert network.asked == []
+
+
+@pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "timm:test_resnet"])
+def test_offline(name: str, network: Network) -> None:
+    began = time.monotonic()
+    built = catalog.build(name, 7)
+    assert time.monotonic() - began < 10
+    assert network.asked  # it has tried
+    assert built.note.removeprefix("timm:") == (
+        f"{name.removeprefix('timm:')}: no pretrained weights (no network, and they are not in "
+        "the cache); it starts from random ones"
+    )
+    assert (built.size, built.mean, built.std, built.weights) == (None, None, None, "none")
+    assert built.model(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
+
+
+def test_offline_for_good() -> None:
+    """Without the stand-ins above: a hub that refuses connections costs no minute of retries."""
+    code = """
+import time
+from fewlabels.models import catalog
+catalog.repair()
+began = time.monotonic()
+print(catalog.build("timm:test_resnet", 3).note)
+print(time.monotonic() - began)
+"""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        closed = server.getsockname()[1]
+    away = {"HF_ENDPOINT": f"http://127.0.0.1:{closed}", "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env={key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"} | away,
+    )
+    note, seconds = done.stdout.splitlines()
+    assert "no network" in note
+    assert float(seconds) < 15
+    assert done.stderr == ""
+
+
+def test_weights_that_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a network the note tells the hub's own reason, in one line."""
+    import timm
+
+    create = timm.create_model
+
+    def broken(name: str, pretrained: bool = False, **rest: Any) -> nn.Module:
+        if pretrained:
+            raise OSError("the file is\n   damaged " + "x" * 500)
+        model: nn.Module = create(name, pretrained=False, **rest)
+        return model
+
+    monkeypatch.setattr(timm, "create_model", broken)
+    monkeypatch.setattr(catalog, "_reachable", lambda url: True)
+    built = catalog.build("timm:test_resnet", 3)
+    assert "(the file is damaged xxx" in built.note
+    assert len(built.note) < 300
+    assert built.weights == "none"
+
+
+# the network
+
+
+@pytest.fixture
+def local(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """The port of a server on this machine."""
+    monkeypatch.setattr(socket, "getaddrinfo", LOOK_UP)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_reachable(local: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert catalog._reachable(f"http://127.0.0.1:{local}/models")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        closed = server.getsockname()[1]
+    assert not catalog._reachable(f"http://127.0.0.1:{closed}/models")
+    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
+    assert catalog._reachable(f"http://127.0.0.1:{closed}/models")  # the proxy knows
+
+
+def test_mirror_is_asked(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalog.build("timm:test_resnet", 3)
+    assert network.asked[0] == "huggingface.co"
+    network.asked.clear()
+    monkeypatch.setenv("HF_ENDPOINT", "https://hub.example:8443")
+    catalog.build("timm:test_resnet", 3)
+    assert network.asked[0] == "hub.example"
+
+
+def test_hub_model_offline() -> None:
+    assert "hf-hub:nobody/nothing" in refused("hf-hub:nobody/nothing", "auto")
+
+
+# local-dir
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A model for two classes in timm's form, as `timm.models.save_for_hf` leaves it."""
+    import timm
+
+    torch.manual_seed(3)
+    state = timm.create_model("test_resnet", num_classes=2).state_dict()
+    for name, value in state.items():
+        if name.endswith("running_mean"):  # a buffer that random weights have at zero
+            value.normal_()
+    path = tmp_path / "with space"
+    path.mkdir()
+    save_file(state, path / "model.safetensors")
+    pretrained = {
+        "input_size": [3, 48, 48],
+        "mean": [0.1, 0.2, 0.3],
+        "std": [0.4, 0.5, 0.6],
+        "num_classes": 2,
+        "classifier": "fc",
+        "first_conv": "conv1.0",
+        "pool_size": [2, 2],
+    }
+    config = {"architecture": "test_resnet", "num_classes": 2, "pretrained_cfg": pretrained}
+    (path / "config.json").write_text(json.dumps(config))
+    return path
+
+
+@pytest.mark.parametrize("prefix", ["local-dir:", "timm:local-dir:"])
+def test_local_dir(prefix: str, folder: Path, network: Network) -> None:
+    from safetensors.torch import load_file
+
+    state = load_file(folder / "model.safetensors")
+    built = catalog.build(f"{prefix}{folder}", 5)
+    state_in_order = OrderedDict((key, state[key]) for key in built.model.state_dict())
+    assert different(built.model, state_in_order) == ["fc.weight", "fc.bias"]
+    assert catalog.head(built.model)[1].weight.shape == (5, 96)
+    assert (built.size, built.mean, built.std) == (48, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert built.weights == f"local-dir:{folder}"
+    assert built.note == ""
+    assert built.model(torch.zeros(2, 3, 48, 48)).shape == (2, 5)
+    # with as many classes the head, too, is what it was
+    assert different(catalog.build(f"{prefix}{folder}", 2).model, state_in_order) == []
+    assert network.asked == []
+
+
+def test_local_dir_without_weights(folder: Path) -> None:
+    built = catalog.build(f"local-dir:{folder}", 5, "none")
+    assert not built.model.state_dict()["bn1.running_mean"].any()
+    assert (built.size, built.mean, built.weights) == (None, None, "none")
+
+
+def test_local_dir_errors(folder: Path, tmp_path: Path) -> None:
+    for weights in ("auto", "none"):
+        assert "no config.json" in refused(f"local-dir:{tmp_path / 'absent'}", weights)
+        assert "no config.json" in refused(f"local-dir:{tmp_path}", weights)
+    text = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(text.replace("test_resnet", "q7"))
+    assert f"local-dir:{folder}: cannot be loaded: Unknown model" in refused(
+        f"local-dir:{folder}", "auto"
+    )
+    (folder / "config.json").write_text("{")
+    assert "cannot be loaded" in refused(f"local-dir:{folder}", "auto")
+    (folder / "config.json").write_text(text)
+    (folder / "model.safetensors").write_bytes(b"junk")
+    assert "cannot be loaded" in refused(f"local-dir:{folder}", "auto")
+    (folder / "model.safetensors").unlink()
+    assert "cannot be loaded" in refused(f"local-dir:{folder}", "auto")
+
+
+# weights from a file
+
+
+def weights_of(name: str, classes: int, file: Path) -> dict[str, torch.Tensor]:
+    """Random ones, written to `file`."""
+    torch.manual_seed(11)
+    state = catalog.build(name, classes, "none").model.state_dict()
+    if file.suffix == ".safetensors":
+        save_file(state, file)
+    else:
+        torch.save(state, file)
+    torch.manual_seed(12)  # what is not loaded is random, and differs
+    return state
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize("name", ["cnn_small", "squeezenet1_1", "timm:test_vit"])
+def test_file(name: str, suffix: str, tmp_path: Path) -> None:
+    file = tmp_path / f"some{suffix}"
+    state = weights_of(name, 4, file)
+    built = catalog.build(name, 4, str(file))
+    assert different(built.model, state) == []
+    assert (built.weights, built.note) == (str(file), "")
+    assert built.size == (160 if name == "timm:test_vit" else None)
+
+
+@pytest.mark.parametrize("name", ["lenet5", "squeezenet1_1", "timm:test_resnet"])
+def test_file_with_another_head(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "some.pth"
+    state = weights_of(name, 4, file)
+    built = catalog.build(name, 5, str(file))
+    path = catalog.head(built.model)[0]
+    assert different(built.model, state) == [f"{path}.weight", f"{path}.bias"]
+    assert built.note == f"the head of {file} has other classes and starts anew"
+    assert built.weights == str(file)
+    model = built.model.eval()
+    assert model(torch.zeros(2, 3, 64, 64)).shape == (2, 5)
+
+
+def test_wrong_file(tmp_path: Path, network: Network) -> None:
+    absent = tmp_path / "absent.pth"
+    assert refused("cnn_small", str(absent)) == f"--weights {absent}: no such file"
+    assert "no such file" in refused("cnn_small", str(tmp_path))
+    for suffix in (".pth", ".safetensors"):
+        junk = tmp_path / f"junk{suffix}"
+        junk.write_bytes(b"no weights at all")
+        assert refused("cnn_small", str(junk)).startswith(f"--weights {junk}: cannot be read: ")
+        lenet = tmp_path / f"lenet{suffix}"
+        state = weights_of("lenet5", 3, lenet)
+        assert refused("cnn_small", str(lenet)) == (
+            f"--weights {lenet}: is of another model: 'stem.1.0.weight' does not fit"
+        )
+    # the head fits, a layer before it is missing
+    del state["c3.bias"]
+    torch.save(state, tmp_path / "part.pth")
+    assert "'c3.bias' does not fit" in refused("lenet5", str(tmp_path / "part.pth"))
+    assert network.asked == []
+
+
+def test_malicious_pickle(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Path.touch, (tmp_path / "owned",)
+
+    state = weights_of("cnn_small", 3, tmp_path / "evil.pth")
+    torch.save(state | {"more": Evil()}, tmp_path / "evil.pth")
+    torch.load(tmp_path / "evil.pth", weights_only=False)  # it would have worked
+    assert (tmp_path / "owned").exists()
+    (tmp_path / "owned").unlink()
+    for name in ("evil.pth", "evil.bin"):
+        (tmp_path / "evil.pth").rename(tmp_path / name)
+        assert "cannot be read" in refused("cnn_small", str(tmp_path / name))
+        (tmp_path / name).rename(tmp_path / "evil.pth")
+    assert not (tmp_path / "owned").exists()

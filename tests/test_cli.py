@@ -1,0 +1,208 @@
+"""The command line as a user meets it: exit codes, one clear line, a run that survives a kill."""
+
+import csv
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Paint
+
+from fewlabels import cli
+
+QUICK = ["--batch-size", "4", "--img-size", "16", "--weights", "none"]
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
+    """Runs the command line in this process; returns its exit code."""
+    monkeypatch.setattr(sys, "argv", ["fewlabels", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert isinstance(stop.value.code, int)
+    return stop.value.code
+
+
+def test_help_is_quick() -> None:
+    def cpu(*arguments: str) -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    # the best of three: other processes on the machine only ever add
+    start_up = min(cpu("-c", "pass") for _ in range(3))
+    assert min(cpu("-m", "fewlabels", "--help") for _ in range(3)) - start_up < 0.3
+
+
+@pytest.mark.parametrize("command", ["demo", "check", "train", "predict", "report"])
+def test_every_command_explains_itself(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert call(monkeypatch, command, "--help") == 0
+    assert "Usage" in capsys.readouterr().out
+
+
+def made_wrong(kind: str, root: Path, paint: Paint) -> list[str | Path]:
+    """The arguments of a wrong use, and the folder that it names."""
+    data = root / "data"
+    data.mkdir()
+    if kind == "unknown class":
+        for number, name in enumerate(("left", "right")):
+            paint(data / "train" / name, number, 2)
+        paint(data / "test" / "centre", 2, 2)
+    elif kind == "no labels":
+        paint(data, 0, 3)
+    elif kind == "one class":
+        paint(data / "left", 0, 3)
+    elif kind == "one image a class":
+        for number, name in enumerate(("left", "right")):
+            paint(data / name, number, 1)
+    elif kind == "too few labels":
+        for number, name in enumerate(("left", "right")):
+            paint(data / name, number, 3)
+        return ["train", data, "--labels-per-class", "5"]
+    elif kind == "unknown model":
+        return ["train", "digits", "--model", "cnn_smal"]
+    return {
+        "unknown option": ["train", data, "--colour", "red"],
+        "unknown command": ["trian", data],
+        "no such data": ["train", root / "absent"],
+        "unknown method": ["train", "digits", "--method", "magic"],
+        "two limits": ["train", "digits", "--steps", "5", "--time-limit", "5m"],
+        "no number": ["train", "digits", "--steps", "many"],
+        "time": ["train", "digits", "--time-limit", "soon"],
+        "no run": ["predict", root / "absent", data, "-o", root / "out.csv"],
+        "not a run": ["report", data],
+        "resume with settings": ["train", "--resume", data, "--lr", "0.1"],
+        "no data": ["train"],
+    }.get(kind, ["train", data])  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("unknown option", "--colour"),
+        ("unknown command", "trian"),
+        ("no such data", "no such file or folder"),
+        ("unknown class", "'centre' is in test"),
+        ("empty folder", "no images"),
+        ("no labels", "no labelled"),
+        ("one class", "at least two"),
+        ("one image a class", "one image a class"),
+        ("too few labels", "has 3 training labels, not 5"),
+        ("unknown model", "did you mean cnn_small"),
+        ("unknown method", "fixmatch"),
+        ("two limits", "--steps"),
+        ("no number", "--steps"),
+        ("time", "10m"),
+        ("no run", "no such run folder"),
+        ("not a run", "config.yaml"),
+        ("resume with settings", "lr"),
+        ("no data", "name DATA"),
+    ],
+)
+def test_wrong_use_gets_one_line_and_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    paint: Paint,
+    kind: str,
+    says: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call(monkeypatch, *made_wrong(kind, tmp_path, paint)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("fewlabels: ")
+    assert error.count("\n") == 1
+    assert says in error
+
+
+def test_check_names_what_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], split_folders: Path
+) -> None:
+    (split_folders / "train" / "left" / "cut.jpg").write_bytes(b"\xff\xd8")
+    copied = next((split_folders / "train" / "right").glob("*.png"))
+    (split_folders / "test" / "right" / "leak.png").write_bytes(copied.read_bytes())
+    assert call(monkeypatch, "check", split_folders) == 0
+    shown = capsys.readouterr().out
+    assert "train/left/cut.jpg" in shown
+    assert "several splits" in shown
+    assert call(monkeypatch, "check", split_folders, "--json") == 0
+    checked = json.loads(capsys.readouterr().out)
+    assert checked["counts"]["train"] == {"left": 5, "right": 4, "unlabelled": 24}
+    assert [item["name"] for item in checked["unreadable"]] == ["train/left/cut.jpg"]
+    assert len(checked["leaks"]) == 1
+
+
+def test_train_then_predict(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    split_folders: Path,
+    tmp_path: Path,
+) -> None:
+    run, out = tmp_path / "run", tmp_path / "out.csv"
+    assert call(monkeypatch, "train", split_folders, "--out", run, "--steps", "10", *QUICK) == 0
+    shown = capsys.readouterr().out
+    assert "labels only" in shown
+    assert "interval" in shown
+    assert str(run / "report.html") in shown.replace("\n", "")
+    (split_folders / "test" / "left" / "bad.png").write_bytes(b"no picture")
+    assert call(monkeypatch, "predict", run, split_folders / "test", "-o", out) == 0
+    rows = list(csv.DictReader(out.open()))
+    assert len(rows) == 13
+    good = [row for row in rows if not row["error"]]
+    assert len(good) == 12
+    result = json.loads((run / "result.json").read_text())
+    right = sum(row["label"] == Path(row["image"]).parent.name for row in good)
+    assert round(right / 12, 4) == result["test"]["accuracy"]
+    assert call(monkeypatch, "report", run) == 0
+
+
+def test_a_recipe_gives_settings_and_options_win(
+    monkeypatch: pytest.MonkeyPatch, split_folders: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "method: fixmatch\nsettings: {threshold: 0.8}\ntime_limit: 10m\nseed: 3\n"
+        "img_size: 16\nbatch_size: 4\n"
+    )
+    run = tmp_path / "run"
+    arguments = ["train", split_folders, "-c", recipe, "--out", run, "--steps", "4", "--seed", "5"]
+    assert call(monkeypatch, *arguments) == 0
+    import yaml
+
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["settings"] == {"threshold": 0.8}
+    assert (config["steps"], config["time_limit"], config["seed"]) == (4, None, 5)
+
+
+def test_a_killed_run_goes_on_and_finishes(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    split_folders: Path,
+    tmp_path: Path,
+) -> None:
+    run = tmp_path / "run"
+    steps = ["--steps", "1000", "--method", "fixmatch"]
+    command = [sys.executable, "-m", "fewlabels", "train", split_folders, "--out", run]
+    process = subprocess.Popen([*command, *steps, *QUICK], env=os.environ)
+    state = run / "checkpoints" / "last" / "state.json"
+    trial = run / "stages" / "labels-only"
+    for _ in range(1200):  # until the second method has been saved in the middle
+        if trial.exists() and state.exists() and '"fixmatch trial"' in state.read_text():
+            break
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (run / "result.json").exists()
+    assert call(monkeypatch, "train", "--resume", run) == 0
+    assert "fixmatch trial: goes on at step" in (run / "train.log").read_text()
+    assert json.loads((run / "result.json").read_text())["test"]["n"] == 12
+    stages = [json.loads(line)["stage"] for line in (run / "metrics.jsonl").open()]
+    assert stages.count("labels only") == 20  # the stages that were done are not done again
