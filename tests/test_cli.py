@@ -188,7 +188,7 @@ def test_a_killed_run_goes_on_and_finishes(
     tmp_path: Path,
 ) -> None:
     run = tmp_path / "run"
-    steps = ["--steps", "1000", "--method", "fixmatch"]
+    steps = ["--steps", "500", "--method", "fixmatch"]
     command = [sys.executable, "-m", "fewlabels", "train", split_folders, "--out", run]
     process = subprocess.Popen([*command, *steps, *QUICK], env=os.environ)
     state = run / "checkpoints" / "last" / "state.json"

@@ -38,7 +38,7 @@ RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, such
 
 @app.command()
 def demo(
-    time_limit: Annotated[str, typer.Option(help="Of the whole command.")] = "75s",
+    time_limit: Annotated[str, typer.Option(help="Of the whole command.")] = "90s",
     seed: Annotated[int, typer.Option(help="Which 20 labels are kept.")] = 0,
     out: Annotated[Path | None, typer.Option(help="The run folder; absent or empty.")] = None,
 ) -> None:
@@ -99,7 +99,7 @@ def train(
         int | None, typer.Option(help="Keep so many labels a class, forget the others.")
     ] = None,
     img_size: Annotated[int | None, typer.Option(help="Side in pixels.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Labelled images a step. [32]")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Labelled images a step. [16]")] = None,
     optimiser: Annotated[str | None, typer.Option(help="adamw or sgd. [adamw]")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate. [adamw 0.003, sgd 0.05]")] = None,
     seed: Annotated[int | None, typer.Option(help="Of every random choice. [0]")] = None,

@@ -1,6 +1,6 @@
 import io
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fewlabels.deploy import classifier as home
-from fewlabels.deploy.classifier import Classifier, Prediction
+from fewlabels.deploy.classifier import Classifier, Picture, Prediction
 from fewlabels.evaluate.predictions import BATCH, logits
 from fewlabels.models.catalog import head
 from fewlabels.models.cnn_small import CnnSmall
@@ -114,13 +114,14 @@ def test_kinds(net: Classifier, tmp_path: Path) -> None:
     pixels = pictures(1)[0]
     path = tmp_path / "no suffix that says what it is"
     path.write_bytes(encoded(pixels))
-    forms = [path, str(path), path.read_bytes(), Image.fromarray(pixels), pixels]
+    forms: list[Picture] = [path, str(path), path.read_bytes(), Image.fromarray(pixels), pixels]
     alone = [net.predict(form) for form in forms]
     assert [len(said) for said in alone] == [1] * 5
     for said in alone:
         close(said, alone[0])
-    for several in (forms, tuple(forms), (form for form in forms), iter(forms)):
-        close(net.predict(several), alone[0] * 5)
+    several: list[Iterable[Picture]] = [forms, tuple(forms), (form for form in forms)]
+    for images in several:
+        close(net.predict(images), alone[0] * 5)
     assert net.predict([]) == net.predict(iter(())) == []
 
 
@@ -162,7 +163,7 @@ def test_unreadable(net: Classifier, tmp_path: Path) -> None:
     one, two = pictures(2)
     cut = encoded(one)[:200]
     lazy = Image.open(io.BytesIO(cut))  # found to be damaged only when it is looked at
-    bad = [b"", b"junk", cut, tmp_path / "absent.png", str(tmp_path), lazy]
+    bad: list[Picture] = [b"", b"junk", cut, tmp_path / "absent.png", str(tmp_path), lazy]
     said = net.predict([bad[0], one, *bad[1:], two])
     close([said[1], said[-1]], net.predict([one, two]))
     errors = [said[0], *said[2:-1]]
@@ -195,7 +196,7 @@ def test_stream_is_lazy(net: Classifier, monkeypatch: pytest.MonkeyPatch) -> Non
     for number in range(40):
         next(said)
         assert taken == 4 * (number // 4 + 1)
-        assert len(alive) <= 9
+        assert len(alive) <= 8
 
 
 def test_stream_keeps_order(colours: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:

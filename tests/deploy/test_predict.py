@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from fewlabels.deploy import classifier as home
@@ -98,7 +99,9 @@ def test_write_csv(net: Classifier, tmp_path: Path) -> None:
     assert len({row[2] for row in body}) == 9  # eight images, and "" for what has none
 
 
-def test_rows_come_as_they_are_made(net: Classifier, tmp_path: Path) -> None:
+def test_rows_come_as_they_are_made(
+    net: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Constant memory: a row is written before the next batch is read."""
     paths = [tmp_path / f"{number}.png" for number in range(9)]
     draw(*paths)
@@ -106,11 +109,11 @@ def test_rows_come_as_they_are_made(net: Classifier, tmp_path: Path) -> None:
     written: list[int] = []
     read = net._read
 
-    def reading(path: Path) -> np.ndarray:  # type: ignore[type-arg]
+    def reading(path: Path) -> NDArray[np.uint8]:
         written.append(file.getvalue().count("\r\n"))
         return read(path)
 
-    net._read = reading  # type: ignore[method-assign, assignment]
+    monkeypatch.setattr(net, "_read", reading)
     write_csv(net, paths, file)
     assert written == [1] * 4 + [5] * 4 + [9]
 

@@ -8,24 +8,26 @@ from torch import Tensor, nn
 from fewlabels.models.cnn_small import CnnSmall
 from fewlabels.models.lenet5 import LeNet5
 
-SIZES = [(CnnSmall, size) for size in (8, 16, 18, 32, 64, 100)]
-SIZES += [(LeNet5, size) for size in (16, 32, 33, 64, 100)]
+SIZES: dict[type[nn.Module], tuple[int, ...]] = {
+    CnnSmall: (8, 16, 18, 32, 64, 100),
+    LeNet5: (16, 32, 33, 64, 100),
+}
 
 
 def stirred(model: nn.Module) -> nn.Module:
     """With batch norms that do something: fresh ones are nearly the identity."""
     generator = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for layer in model.modules():
-            if isinstance(layer, nn.BatchNorm2d):
-                for values in (layer.weight, layer.running_var):
-                    values.copy_(torch.rand(values.shape, generator=generator) + 0.5)
-                for values in (layer.bias, layer.running_mean):
-                    values.copy_(torch.randn(values.shape, generator=generator) * 0.3)
+    for path, layer in model.named_modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            for name in ("weight", "running_var", "bias", "running_mean"):
+                values = model.state_dict()[f"{path}.{name}"]
+                values.copy_(torch.rand(values.shape, generator=generator) + 0.5)
     return model
 
 
-@pytest.mark.parametrize(("kind", "size"), SIZES)
+@pytest.mark.parametrize(
+    ("kind", "size"), [(kind, size) for kind, sizes in SIZES.items() for size in sizes]
+)
 def test_shapes(kind: type[nn.Module], size: int) -> None:
     torch.manual_seed(0)
     model = kind(7)
@@ -97,10 +99,10 @@ def test_lenet5_by_hand() -> None:
     torch.testing.assert_close(model(x), expected)
 
 
-@pytest.mark.parametrize(("kind", "size"), [(CnnSmall, 16), (LeNet5, 16)])
-def test_learns_digits(kind: type[nn.Module], size: int) -> None:
+@pytest.mark.parametrize("kind", [CnnSmall, LeNet5])
+def test_learns_digits(kind: type[nn.Module]) -> None:
     digits = load_digits()
-    pixels = np.kron(digits.images[:600] / 16 - 0.5, np.ones((1, size // 8, size // 8)))
+    pixels = np.kron(digits.images[:600] / 16 - 0.5, np.ones((1, 2, 2)))  # 16 px
     x = torch.from_numpy(pixels).float()[:, None].expand(-1, 3, -1, -1)
     y = torch.from_numpy(digits.target[:600])
     torch.manual_seed(0)

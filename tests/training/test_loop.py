@@ -71,7 +71,10 @@ def train(
     torch.manual_seed(seed)
     its = create(method, Facts(2, (4, 4), 8), resolve(method, {}))
     settings = TrainSettings(
-        optimiser=OptimiserSettings("adamw", lr), validations=10, checkpoint_seconds=0.0
+        optimiser=OptimiserSettings("adamw", lr),
+        validations=10,
+        checkpoint_seconds=0.0,  # after every step
+        checkpoint_share=float("inf"),
     )
     fabric = Fabric(accelerator="cpu", devices=1)
 

@@ -21,9 +21,9 @@ from fewlabels.methods.method import Batch, Facts, Method, Step, Student, Views
 class Settings:
     threshold: float = 0.95  # τ
     weight: float = 1.0  # λ
-    ratio: int = 7  # unlabelled images for each labelled one (μ)
+    ratio: int = 4  # μ, unlabelled images for each labelled one; ours, the paper's is 7
     align: bool = True  # distribution alignment
-    momentum: float = 0.99  # of the alignment's moving average; ours, for runs of a few minutes
+    momentum: float = 0.99  # of the alignment's moving average; ours, for a few hundred steps
 
 
 class FixMatch(Method):

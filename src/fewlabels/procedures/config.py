@@ -28,7 +28,7 @@ class Config:
     steps: int | None = None
     labels_per_class: int | None = None
     img_size: int | None = None  # pixels
-    batch_size: int = 32  # labelled images a step
+    batch_size: int = 16  # labelled images a step
     optimiser: str = "adamw"
     lr: float | None = None
     weight_decay: float = 5e-4

@@ -127,7 +127,6 @@ def run_stage(context: Context, stage: Stage, before: Weights | None) -> Trained
             make_batch,
             _budget(context, stage, len(labelled), len(data.unlabelled), method.views.ratio),
             TrainSettings(
-                batch_size=config.batch_size,
                 optimiser=OptimiserSettings(
                     config.optimiser, config.lr or 0.0, config.weight_decay
                 ),

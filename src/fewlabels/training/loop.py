@@ -22,20 +22,17 @@ from fewlabels.training.ema import EMA
 from fewlabels.training.optimiser import OptimiserSettings
 
 
-CHECKPOINT_COST = 20  # a checkpoint may take one part in so many of the time
-
-
 @dataclass(frozen=True)
 class TrainSettings:
     """What the loop takes beside the budget; defaults are for `cnn_small` from scratch."""
 
-    batch_size: int = 32  # labelled images a step
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
     warmup: float = 0.03  # part of the budget
     ema_decay: float = 0.99
     workers: int = 1  # threads that make batches
     validations: int = 20  # over the whole budget
-    checkpoint_seconds: float = 1.0  # at least so long between two
+    checkpoint_seconds: float = 1.0  # at least so long between two,
+    checkpoint_share: float = 0.05  # and no more than this part of the time for them
 
 
 @dataclass(frozen=True)
@@ -140,8 +137,7 @@ def fit(
             numbers = {name: round(value, 5) for name, value in validate(ema.model).items()}
             rate = optim.param_groups[0]["lr"]
             listener.metrics({**row, "loss": round(loss, 5), "lr": rate, **logs, **numbers})
-        # a small model can be saved every second; a large one must not be slowed by it
-        if clock() - saved > max(settings.checkpoint_seconds, CHECKPOINT_COST * cost):
+        if clock() - saved > max(settings.checkpoint_seconds, cost / settings.checkpoint_share):
             start = clock()
             save()
             saved = clock()
