@@ -1,4 +1,4 @@
-"""How fast views are made: our kernel beside torchvision's transforms, on the same images, one core.
+"""How fast views are made: our kernel beside torchvision's transforms, same images, one core.
 
     python benchmarks/augment.py
 

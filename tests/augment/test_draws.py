@@ -102,11 +102,12 @@ def along(what: str) -> NDArray[np.float64]:
     if what == "image":
         return drawn(range(N))[:, 0]
     if what == "number":
-        return drawn([3], N)[0]
+        return drawn([3], N)[0, :]
     if what == "epoch":
         return uniforms(0, np.arange(N), np.zeros(N, np.int64), 0, 1)[:, 0]
     parts: list[dict[str, int]] = [{what: k} for k in range(N // 200)]  # seeds or views
-    return np.ravel([drawn(range(200), **part)[:, 0] for part in parts])
+    every: NDArray[np.float64] = np.ravel([drawn(range(200), **part)[:, 0] for part in parts])
+    return every
 
 
 @pytest.mark.parametrize("what", ["image", "number", "epoch", "seed", "view"])

@@ -64,7 +64,8 @@ def rendered_batch(
 def rendered(image: Bytes, *line: Instruction, fill: tuple[float, float, float] = BLACK) -> Levels:
     """The levels [S, S, 3], channels last, of one program on one image."""
     out = rendered_batch(image[None], [list(line)], fill)[0]
-    return np.moveaxis(out, 0, -1).astype(np.float64)
+    levels: Levels = np.moveaxis(out, 0, -1).astype(np.float64)
+    return levels
 
 
 def noise(seed: int = 0, low: int = 0, high: int = 256, side: int = SIDE) -> Bytes:

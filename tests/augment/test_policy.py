@@ -78,6 +78,9 @@ def test_without() -> None:
         ("rand(among=)", "no operation is named ''"),
         ("flip(1.5)", "p of flip must be 0 to 1"),
         ("crop(-0.1)", "shift of crop must be 0 to 1"),
+        ("rand(2.5)", "n of rand must be a whole number"),
+        ("flip(0.5,0.7)", "flip is given 'p' twice"),
+        ("rand(1,among=rotate,among=invert)", "rand is given 'among' twice"),
         ("rand(9)", "n of rand must be 0 to 8"),
         ("cutout(2)", "side of cutout must be 0 to 1"),
         ("flip(nan)", "p of flip must be 0 to 1"),
@@ -93,3 +96,11 @@ def test_errors_name_the_stage(text: str, named: str) -> None:
     assert message.startswith(f"augmentation '{text}': ")
     assert named in message
     assert "\n" not in message
+
+
+def test_no_digit_is_lost_and_no_error_has_two_lines() -> None:
+    policy = Policy.parse("crop(0.1234567)+cutout(1e-07)")
+    assert Policy.parse(str(policy)) == policy
+    with pytest.raises(UserError) as caught:
+        Policy.parse("fl\nip")
+    assert "\n" not in str(caught.value)

@@ -72,7 +72,7 @@ def test_crops_shift_whole_pixels_within_reach(shift: float, size: int, reach: i
     expected = N / (2 * reach + 1)
     for statistic in ((count - expected) ** 2 / expected).sum(1):
         assert statistic < chi2.ppf(1 - 1e-4, 2 * reach)  # each shift equally often
-    assert abs(np.corrcoef(shifted.T)[0, 1]) < 4 * N**-0.5
+    assert abs(np.corrcoef(*shifted.T)[0, 1]) < 4 * N**-0.5
 
 
 def test_crop_of_nothing_stays() -> None:

@@ -116,4 +116,4 @@ def test_learns_digits(kind: type[nn.Module]) -> None:
     model.eval()
     with torch.inference_mode():
         accuracy = (model(x[300:]).argmax(1) == y[300:]).float().mean().item()
-    assert accuracy > 0.8
+    assert accuracy > 0.7

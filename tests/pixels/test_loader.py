@@ -9,7 +9,7 @@ import pytest
 
 from fewlabels.pixels.loader import Stream, prefetch
 
-LABELS = tuple(range(100, 120))  # twenty rows that are not their positions
+LABELS = np.arange(100, 120)  # twenty rows that are not their positions
 
 
 def taken(stream: Stream, start: int, count: int) -> list[tuple[int, int]]:
@@ -31,7 +31,7 @@ def test_twenty_labels_fill_a_batch_of_32() -> None:
 
 
 def test_one_row_fills_a_batch() -> None:
-    assert taken(Stream((7,), 0, 0), 0, 4) == [(7, 0), (7, 1), (7, 2), (7, 3)]
+    assert taken(Stream(np.array([7]), 0, 0), 0, 4) == [(7, 0), (7, 1), (7, 2), (7, 3)]
 
 
 @pytest.mark.parametrize("batch", [1, 7, 20, 32, 61])

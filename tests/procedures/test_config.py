@@ -33,6 +33,7 @@ def test_what_is_no_time_is_refused(text: str) -> None:
         ({"method": "supervised", "settings": {"threshold": 0.9}}, "no effect"),
         ({"settings": {"threshold": 0.9}}, "no effect in auto"),
         ({"weak": "spin"}, "spin"),
+        ({"method": "supervised", "weak": "none"}, "'weak' has no effect"),
         ({"precision": "8"}, "--precision"),
         ({"optimiser": "lion"}, "--optimiser"),
         ({"colour": 3}, "colour"),

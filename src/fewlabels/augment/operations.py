@@ -5,6 +5,8 @@ The ranges are those of FixMatch's RandAugment (Sohn et al. 2020, appendix D, ta
 
 from dataclasses import dataclass
 
+# The kernel is compiled with these numbers and kept by its own file's date: append new ones at the
+# end, where the kernel must change for them anyway.
 IDENTITY, FLIP, ROTATE, SHEAR_X, SHEAR_Y, TRANSLATE_X, TRANSLATE_Y = range(7)
 BRIGHTNESS, CONTRAST, POSTERIZE, SOLARIZE, AUTOCONTRAST, EQUALIZE, INVERT = range(7, 14)
 SATURATION, SHARPNESS, CUTOUT = range(14, 17)

@@ -21,7 +21,8 @@ class Stage:
 
     def __str__(self) -> str:
         among = ",among=" + "|".join(self.operations) if self.operations else ""
-        return f"{self.name}({self.value:g}{among})"
+        value = int(self.value) if self.value == int(self.value) else self.value
+        return f"{self.name}({value}{among})"
 
 
 # name -> (the argument's name, its default, its largest value)
@@ -42,6 +43,7 @@ class Policy:
     @classmethod
     def parse(cls, text: str) -> "Policy":
         """A policy from its text form; `none` is the empty one. UserError names what is wrong."""
+        text = " ".join(text.split())
         parts = [part.strip() for part in text.split("+")]
         if parts == ["none"]:
             return cls()
@@ -66,11 +68,16 @@ def _parse_stage(part: str, text: str) -> Stage:
     name, arguments = match[1], match[2]
     argument, value, largest = STAGES[name]
     among: tuple[str, ...] = ()
+    seen: set[str] = set()
     for item in filter(None, (arguments or "").replace(" ", "").split(",")):
         key, _, content = item.rpartition("=")
+        key = key or argument
+        if key in seen:
+            raise UserError(f"augmentation '{text}': {name} is given '{key}' twice")
+        seen.add(key)
         if key == "among" and name == "rand":
             among = tuple(content.split("|"))
-        elif key in ("", argument):
+        elif key == argument:
             try:
                 value = float(content)
             except ValueError:
@@ -84,6 +91,8 @@ def _parse_stage(part: str, text: str) -> Stage:
         raise UserError(f"augmentation '{text}': no operation is named '{unknown[0]}'")
     if not 0 <= value <= largest:
         raise UserError(f"augmentation '{text}': {argument} of {name} must be 0 to {largest:g}")
+    if name == "rand" and value != int(value):
+        raise UserError(f"augmentation '{text}': n of rand must be a whole number")
     return Stage(name, value, () if among == FIXMATCH else among)
 
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import yaml
 
-from fewlabels.augment.policy import Policy
+from fewlabels.augment.policy import STRONG, WEAK, Policy
 from fewlabels.errors import UserError
 from fewlabels.methods import resolve
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 OPTIMISERS = ("sgd", "adamw")
+VIEWS = {"weak": WEAK, "strong": STRONG}
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,19 @@ class Config:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise UserError(f"--{name.replace('_', '-')} {value}: must be greater than 0")
-        for text in (self.weak, self.strong):
+        for view in ("weak", "strong"):
+            text = getattr(self, view)
             if text is not None:
                 Policy.parse(text)
+                if view not in self.views:
+                    raise UserError(f"setting '{view}' has no effect in the method {self.method}")
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The augmentations that the run uses: labels only knows one."""
+        if self.method == "supervised":
+            return (resolve(self.method, self.settings).view,)
+        return ("weak", "strong")
 
     @property
     def model_name(self) -> str:
@@ -95,7 +106,7 @@ class Config:
         `side`: of a typical image, in pixels; `model_side`: what the model was made for, if it
         was made for one; `mirror`: whether a mirrored image still shows the same.
         """
-        flip = "flip(0.5)+" if mirror else ""
+        turned = () if mirror else ("flip",)
         default_lr = {"adamw": 0.003, "sgd": 0.05}[self.optimiser]
         limited = self.time_limit or self.epochs or self.steps
         return replace(
@@ -104,8 +115,10 @@ class Config:
             img_size=self.img_size or model_side or small_size(side),
             lr=self.lr or default_lr,
             time_limit=self.time_limit if limited else 600.0,
-            weak=self.weak or f"{flip}crop(0.125)",
-            strong=self.strong or f"{flip}crop(0.125)+rand(2)+cutout(0.5)",
+            **{
+                view: getattr(self, view) or str(VIEWS[view].without(*turned))
+                for view in self.views
+            },
         )
 
 

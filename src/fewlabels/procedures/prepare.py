@@ -136,8 +136,8 @@ def batches(
     fill = border_colour(data.images, everything)
     augment = Augmenter(data.images, preprocess, fill, seed)
     views = method.views
-    known = Stream(tuple(labelled.tolist()), seed, _LABELLED)
-    unknown = Stream(tuple(everything.tolist()), seed, _UNLABELLED)
+    known = Stream(labelled, seed, _LABELLED)
+    unknown = Stream(everything, seed, _UNLABELLED)
     u = batch_size * views.ratio
 
     def make(step: int) -> Batch:

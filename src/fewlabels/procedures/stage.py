@@ -106,7 +106,7 @@ def run_stage(context: Context, stage: Stage, before: Weights | None) -> Trained
         labelled,
         data.unlabelled,
         method,
-        {"weak": Policy.parse(config.weak or ""), "strong": Policy.parse(config.strong or "")},
+        {view: Policy.parse(getattr(config, view)) for view in config.views},
         context.preprocess,
         config.batch_size,
         config.seed,

@@ -1,0 +1,60 @@
+"""The Python in README and docs runs as it stands, on a small folder; only time limits are cut."""
+
+import re
+from pathlib import Path
+
+import pytest
+from conftest import Paint, picture
+
+from fewlabels.methods import METHODS
+from fewlabels.procedures.config import Config, read_recipe, seconds
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+
+
+def blocks() -> list[tuple[str, str]]:
+    found = []
+    for page in PAGES:
+        code = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+        found += [(f"{page.name}-{i}", text) for i, text in enumerate(code)]
+    return found
+
+
+def test_the_readme_has_its_example() -> None:
+    assert any(name.startswith("README") for name, _ in blocks())
+
+
+@pytest.mark.parametrize(("name", "code"), blocks(), ids=[name for name, _ in blocks()])
+def test_code_blocks_run(
+    name: str, code: str, tmp_path: Path, paint: Paint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind, label in enumerate(("left", "right")):
+        paint(tmp_path / "photos" / "train" / label, kind, 4)
+        paint(tmp_path / "photos" / "test" / label, kind, 4)
+        paint(tmp_path / "photos" / "unlabelled", kind, 8)
+    picture(0, 99).save(tmp_path / "new.jpg")
+    monkeypatch.chdir(tmp_path)
+    code, cut = re.subn(r'time_limit="\w+"', 'time_limit="12s"', code)
+    assert cut <= 1
+    exec(compile(code, name, "exec"), {})
+    assert (tmp_path / "runs" / "1" / "report.html").exists()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_has_a_recipe(name: str) -> None:
+    assert any(read_recipe(path).get("method") == name for path in RECIPES)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+def test_recipes_resolve_and_are_headed_by_command_time_and_accuracy(path: Path) -> None:
+    settings = read_recipe(path)
+    if "time_limit" in settings:
+        settings["time_limit"] = seconds(settings["time_limit"])
+    Config.from_dict(settings, path.name)
+    header = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    text = "\n".join(header)
+    assert f"fewlabels train -c recipes/{path.name}" in text
+    assert re.search(r"\d+ s", text)
+    assert re.search(r"\d+\.\d ± \d+\.\d %", text)
