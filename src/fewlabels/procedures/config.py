@@ -106,7 +106,11 @@ class Config:
         `side`: of a typical image, in pixels; `model_side`: what the model was made for, if it
         was made for one; `mirror`: whether a mirrored image still shows the same.
         """
-        turned = () if mirror else ("flip",)
+
+        def default(view: str) -> str | None:
+            policy = VIEWS[view] if mirror else VIEWS[view].without("flip")
+            return str(policy) if view in self.views else None
+
         default_lr = {"adamw": 0.003, "sgd": 0.05}[self.optimiser]
         limited = self.time_limit or self.epochs or self.steps
         return replace(
@@ -115,10 +119,8 @@ class Config:
             img_size=self.img_size or model_side or small_size(side),
             lr=self.lr or default_lr,
             time_limit=self.time_limit if limited else 600.0,
-            **{
-                view: getattr(self, view) or str(VIEWS[view].without(*turned))
-                for view in self.views
-            },
+            weak=self.weak or default("weak"),
+            strong=self.strong or default("strong"),
         )
 
 
