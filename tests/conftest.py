@@ -1,5 +1,6 @@
 """Small pools of real files, made by the tests: bright squares on the left, or on the right."""
 
+import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+# Models this small are slower on two threads than on one, and the suite may not be alone.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 Paint = Callable[[Path, int, int], None]
 

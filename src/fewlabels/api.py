@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning_fabric import Fabric
 from rich.console import Console
 
@@ -60,8 +61,9 @@ def train(
     origin = data.origin if isinstance(data, Pool) else str(data)
     config = Config.from_dict({"data": origin, "time_limit": limit, **settings}, "train")
     pool = data if isinstance(data, Pool) else Pool.scan(data)
-    built = catalog.build(config.model_name, len(pool.classes), config.weights)
+    built = _start(config, pool)
     config = config.resolved(typical_side(pool), built.size, pool.mirror)
+    catalog.accepts(built.model, config.model, config.img_size or 0)
     device = _fabric(config)
     folder = RunFolder.create(Path(out) if out else None)
     versions = {name: version(name) for name in ("fewlabels", "torch", "numpy", "numba")}
@@ -81,7 +83,7 @@ def resume(path: str | Path, *, console: Console | None = None) -> Run:
     settings = {key: value for key, value in saved.items() if key not in ABOUT}
     config = Config.from_dict(settings, str(folder.path / "config.yaml"))
     pool = Pool.scan(config.data)
-    built = catalog.build(config.model, len(pool.classes), config.weights)
+    built = _start(config, pool)
     clock = resumed_clock(folder)
     return _execute(config, pool, built, _fabric(config), folder, console, clock)
 
@@ -117,7 +119,7 @@ def _execute(
     compile_kernel()
     base = Preprocess(size, built.mean, built.std) if built.mean and built.std else None
     preprocess = preprocessing(data, base, size)
-    context = timed(Context(config, data, preprocess, folder, events, device, clock))
+    context = timed(Context(config, built, data, preprocess, folder, events, device, clock))
     try:
         chosen = auto.run(context)
     except KeyboardInterrupt:
@@ -130,6 +132,12 @@ def _execute(
     folder.write_json("result.json", result)
     html.write(folder.path)
     return Run(folder.path, result)
+
+
+def _start(config: Config, pool: Pool) -> catalog.Built:
+    """The model that training starts from; with the same seed the same."""
+    torch.manual_seed(config.seed)
+    return catalog.build(config.model_name, len(pool.classes), config.weights)
 
 
 def _fabric(config: Config) -> Fabric:

@@ -148,21 +148,28 @@ def train(
 @app.command()
 def predict(
     run: RunPath,
-    paths: Annotated[list[Path], typer.Argument(metavar="PATHS…", help="Images and folders.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATHS…", help="Images, folders, tables.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The .csv file to write.")],
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
 ) -> None:
     """Labels and probabilities for any number of images, as CSV."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn
+
     from fewlabels.api import load
-    from fewlabels.deploy.predict import write_csv
+    from fewlabels.deploy.predict import find, write_csv
 
     console = _console()
     if out.suffix.lower() != ".csv":
         raise UserError(f"-o {out}: must end in .csv")
-    classifier = load(run, device)
+    found, classifier = find(paths), load(run, device)
+    columns = (SpinnerColumn(), TextColumn("{task.completed:,} images"))
+    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    task = bar.add_task("", total=None)
     try:
-        with out.open("w", newline="", encoding="utf-8") as file:
-            images, failed = write_csv(classifier, paths, file)
+        with out.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file, bar:
+            images, failed = write_csv(
+                classifier, found, file, lambda done: bar.update(task, completed=done)
+            )
     except OSError as error:
         raise UserError(f"-o {out}: cannot be written ({error.strerror})") from error
     unread = f"; {failed} could not be read, see the column error" if failed else ""

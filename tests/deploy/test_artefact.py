@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from fewlabels.deploy import artefact
@@ -66,8 +66,11 @@ def says(classifier: Classifier, made: nn.Module) -> None:
     assert classifier.classes == tuple(CLASSES)
     assert classifier.preprocess == PREPROCESS
     assert not classifier.model.training
+    x = torch.from_numpy(np.stack(images())).permute(0, 3, 1, 2) / 255
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (PREPROCESS.mean, PREPROCESS.std))
+    normalised = (x - mean) / std
     with torch.inference_mode():
-        expected = torch.softmax(made.eval()(PREPROCESS(np.stack(images()))), 1).numpy()
+        expected = torch.softmax(made.eval()(normalised), 1).numpy()
     said = classifier.predict(images())
     np.testing.assert_allclose([p.probabilities for p in said], expected, atol=1e-5)
     assert [p.label for p in said] == [CLASSES[row] for row in expected.argmax(1)]
@@ -168,3 +171,36 @@ def test_no_model_yet(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no finished model yet"):
         artefact.write(folder)
     assert not folder.artefact.exists()
+
+
+@pytest.mark.parametrize("damage", ["json", "weights", "absent", "other"])
+def test_damaged(damage: str, run: RunFolder) -> None:
+    weights = artefact.write(run) / "weights.safetensors"
+    if damage == "json":
+        (run.artefact / "classifier.json").write_text("{")
+    elif damage == "weights":
+        weights.write_bytes(b"x")
+    elif damage == "absent":
+        weights.unlink()
+    else:
+        save_file(model("lenet5", 0).state_dict(), weights)
+    assert "damaged" in refused(run.artefact)
+
+
+def test_killed_while_written_again(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    artefact.write(run)
+
+    def torn(_: Any, path: Path) -> None:
+        Path(path).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(artefact, "save_file", torn)
+    with pytest.raises(KeyboardInterrupt):
+        artefact.write(run)
+    says(artefact.load(run.path), model("cnn_small", 0))
+
+
+def test_a_device_that_is_not_there_is_told(run: RunFolder) -> None:
+    for device in ("nonsense", "cuda:99"):
+        with pytest.raises(UserError, match="--device"):
+            artefact.load(run.path, device)

@@ -250,3 +250,33 @@ def test_mode_is_restored(training: bool, net: Classifier) -> None:
         logits(net.model, images[:, :3, :3], net.preprocess)  # too small for the net
     assert net.model.training is training
     assert len(logits(net.model, images[:0], net.preprocess)) == 0
+
+
+def test_an_opened_picture_is_read_as_its_bytes_are(net: Classifier) -> None:
+    rng = np.random.default_rng(0)
+    alpha = Image.fromarray(rng.integers(0, 256, (16, 16, 4), np.uint8))
+    wide = Image.fromarray(rng.integers(0, 65536, (16, 16)).astype(np.uint16))
+    for image in (alpha, wide):
+        close(net.predict(image), net.predict(encoded(image)))
+    close(net.predict(np.asarray(alpha)), net.predict(encoded(alpha)))
+    turned = Image.fromarray(pictures(1)[0])
+    exif = turned.getexif()
+    exif[0x112] = 6
+    file = io.BytesIO()
+    turned.save(file, "PNG", exif=exif)
+    close(net.predict(Image.open(file)), net.predict(file.getvalue()))
+
+
+def test_embed_takes_what_predict_takes(net: Classifier, tmp_path: Path) -> None:
+    image = pictures(1)[0]
+    (tmp_path / "a.png").write_bytes(encoded(image))
+    one = net.embed(image)
+    assert one.shape == (1, 96)
+    for same in (tmp_path / "a.png", str(tmp_path / "a.png"), [image], iter([image])):
+        np.testing.assert_allclose(net.embed(same), one, atol=1e-5)
+
+
+def test_what_is_no_picture_does_not_end_the_stream(net: Classifier) -> None:
+    odd = [pictures(1)[0], np.zeros((3, 3, 3, 3), np.uint8), None, "nul\0", pictures(1)[0]]
+    said = net.predict(odd)  # type: ignore[arg-type]
+    assert [bool(p.error) for p in said] == [False, True, True, True, False]

@@ -40,24 +40,29 @@ def rows(text: str) -> list[list[str]]:
     return list(csv.reader(io.StringIO(text, newline="")))
 
 
+def named(*paths: Path) -> list[Path]:
+    """What is found, by name."""
+    return [Path(name) for name, _ in find(paths)]
+
+
 def test_find(tmp_path: Path) -> None:
     names = ("a/1.png", "a/b/2.JPG", "a/b/c/3.webp", "a/10.tiff", "a-1/4.jpeg")
     draw(*(tmp_path / name for name in reversed(names)))
     for other in ("a/notes.txt", "a/b/table.csv", "a/png", "odd.dat"):
         (tmp_path / other).write_text("no image")
     inside = [tmp_path / name for name in ("a/1.png", "a/10.tiff", "a/b/2.JPG", "a/b/c/3.webp")]
-    assert list(find([tmp_path / "a"])) == inside
-    assert list(find([tmp_path])) == [*inside, tmp_path / "a-1/4.jpeg"]
+    assert named(tmp_path / "a") == inside
+    assert named(tmp_path) == [*inside, tmp_path / "a-1/4.jpeg"]
     # in the order in which they are named; a file counts whatever its name
     odd = tmp_path / "odd.dat"
-    assert list(find([odd, tmp_path / "a-1", odd])) == [odd, tmp_path / "a-1/4.jpeg", odd]
-    assert list(find([])) == []
+    assert named(odd, tmp_path / "a-1", odd) == [odd, tmp_path / "a-1/4.jpeg", odd]
+    assert named() == []
 
 
 def test_find_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     draw(tmp_path / "here" / "1.png")
     monkeypatch.chdir(tmp_path)
-    assert list(find([Path("here")])) == [Path("here/1.png")]
+    assert named(Path("here")) == [Path("here/1.png")]
 
 
 def test_nothing_to_find(net: Classifier, tmp_path: Path) -> None:
@@ -67,7 +72,7 @@ def test_nothing_to_find(net: Classifier, tmp_path: Path) -> None:
     for bad, reason in (("absent.png", "no such file or folder"), ("empty", "no images")):
         file = io.StringIO()
         with pytest.raises(UserError, match=reason) as caught:
-            write_csv(net, [tmp_path / "1.png", tmp_path / bad], file)
+            write_csv(net, find([tmp_path / "1.png", tmp_path / bad]), file)
         assert str(tmp_path / bad) in str(caught.value)
         assert "\n" not in str(caught.value)
         assert file.getvalue() == ""  # found out before anything is written
@@ -78,10 +83,10 @@ def test_write_csv(net: Classifier, tmp_path: Path) -> None:
     draw(*paths)
     paths[3].write_bytes(b"junk")
     paths[8].write_bytes(b"")
-    seen: list[tuple[int, int]] = []
+    seen: list[int] = []
     file = io.StringIO(newline="")
-    assert write_csv(net, [tmp_path], file, lambda *at: seen.append(at)) == (10, 2)
-    assert seen == [(done, 10) for done in range(1, 11)]
+    assert write_csv(net, find([tmp_path]), file, seen.append) == (10, 2)
+    assert seen == list(range(1, 11))
     header, *body = rows(file.getvalue())
     assert header == ["image", "label", "confidence", *(f"p({name})" for name in CLASSES), "error"]
     assert [row[0] for row in body] == [str(path) for path in paths]
@@ -114,7 +119,7 @@ def test_rows_come_as_they_are_made(
         return read(path)
 
     monkeypatch.setattr(net, "_read", reading)
-    write_csv(net, paths, file)
+    write_csv(net, find(paths), file)
     assert written == [1] * 4 + [5] * 4 + [9]
 
 
@@ -123,7 +128,7 @@ def test_names_in_csv(net: Classifier, tmp_path: Path) -> None:
     draw(*odd)
     out = tmp_path / "out.csv"
     with out.open("w", newline="", encoding="utf-8") as file:
-        assert write_csv(net, odd, file) == (3, 0)
+        assert write_csv(net, find(odd), file) == (3, 0)
     with out.open(newline="", encoding="utf-8") as file:
         table = list(csv.DictReader(file))
     assert [row["image"] for row in table] == [str(path) for path in odd]
@@ -134,5 +139,15 @@ def test_names_in_csv(net: Classifier, tmp_path: Path) -> None:
 def test_one_bad_image_alone(net: Classifier, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"junk")
     file = io.StringIO(newline="")
-    assert write_csv(net, [tmp_path / "bad.png"], file) == (1, 1)
+    assert write_csv(net, find([tmp_path / "bad.png"]), file) == (1, 1)
     assert len(rows(file.getvalue())) == 2
+
+
+def test_tables_are_read_as_pools(net: Classifier, tmp_path: Path) -> None:
+    draw(tmp_path / "1.png", tmp_path / "2.png")
+    (tmp_path / "table.csv").write_text("image,label\n2.png,a\n1.png,b\n")
+    file = io.StringIO(newline="")
+    assert write_csv(net, find([tmp_path / "table.csv"]), file) == (2, 0)
+    body = rows(file.getvalue())[1:]
+    assert [row[0] for row in body] == ["2.png", "1.png"]
+    assert body[0][1] == net.predict(tmp_path / "2.png")[0].label

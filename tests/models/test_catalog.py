@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from fewlabels.errors import UserError
-from fewlabels.models import catalog
+from fewlabels.models import catalog, from_timm
+from fewlabels.models.built import reachable
 from fewlabels.models.torchvision_repair import repair
 
 LOOK_UP = socket.getaddrinfo
@@ -192,7 +193,7 @@ def test_random_weights(name: str) -> None:
 
 
 def test_no_weights_no_network(network: Network) -> None:
-    for name in ("cnn_small", "resnet18"):
+    for name in ("cnn_small", "resnet18", "timm:test_resnet"):
         catalog.build(name, 3, "none")
     assert catalog.build("cnn_small", 3, "auto").note == ""  # there are none to be had
     assert network.asked == []
@@ -237,21 +238,25 @@ def test_offline(name: str, network: Network) -> None:
     assert built.model(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
 
 
-def test_offline_for_good() -> None:
+@pytest.mark.parametrize("name", ["timm:test_resnet", "test_resnet"])
+def test_offline_for_good(name: str) -> None:
     """Without the stand-ins above: a hub that refuses connections costs no minute of retries."""
     code = """
 import time
-from fewlabels.models import catalog
-catalog.repair()
+import sys
+from fewlabels.models import catalog, from_timm
+from fewlabels.models.built import reachable
+from fewlabels.models.torchvision_repair import repair
+repair()
 began = time.monotonic()
-print(catalog.build("timm:test_resnet", 3).note)
+print(catalog.build(sys.argv[1], 3).note)
 print(time.monotonic() - began)
 """
     with socket.create_server(("127.0.0.1", 0)) as server:
         closed = server.getsockname()[1]
     away = {"HF_ENDPOINT": f"http://127.0.0.1:{closed}", "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", code, name],
         capture_output=True,
         text=True,
         timeout=100,
@@ -276,7 +281,7 @@ def test_weights_that_fail(monkeypatch: pytest.MonkeyPatch) -> None:
         return model
 
     monkeypatch.setattr(timm, "create_model", broken)
-    monkeypatch.setattr(catalog, "_reachable", lambda url: True)
+    monkeypatch.setattr(from_timm, "reachable", lambda url: True)
     built = catalog.build("timm:test_resnet", 3)
     assert "(the file is damaged xxx" in built.note
     assert len(built.note) < 300
@@ -295,12 +300,12 @@ def local(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 
 
 def test_reachable(local: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert catalog._reachable(f"http://127.0.0.1:{local}/models")
+    assert reachable(f"http://127.0.0.1:{local}/models")
     with socket.create_server(("127.0.0.1", 0)) as server:
         closed = server.getsockname()[1]
-    assert not catalog._reachable(f"http://127.0.0.1:{closed}/models")
+    assert not reachable(f"http://127.0.0.1:{closed}/models")
     monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
-    assert catalog._reachable(f"http://127.0.0.1:{closed}/models")  # the proxy knows
+    assert reachable(f"http://127.0.0.1:{closed}/models")  # the proxy knows
 
 
 def test_mirror_is_asked(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -346,7 +351,7 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("prefix", ["local-dir:", "timm:local-dir:"])
+@pytest.mark.parametrize("prefix", ["local-dir:"])
 def test_local_dir(prefix: str, folder: Path, network: Network) -> None:
     from safetensors.torch import load_file
 
@@ -405,13 +410,14 @@ def weights_of(name: str, classes: int, file: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 @pytest.mark.parametrize("name", ["cnn_small", "squeezenet1_1", "timm:test_vit"])
-def test_file(name: str, suffix: str, tmp_path: Path) -> None:
+def test_file(name: str, suffix: str, tmp_path: Path, network: Network) -> None:
     file = tmp_path / f"some{suffix}"
     state = weights_of(name, 4, file)
     built = catalog.build(name, 4, str(file))
     assert different(built.model, state) == []
     assert (built.weights, built.note) == (str(file), "")
     assert built.size == (160 if name == "timm:test_vit" else None)
+    assert network.asked == []  # no others are fetched to be thrown away
 
 
 @pytest.mark.parametrize("name", ["lenet5", "squeezenet1_1", "timm:test_resnet"])
@@ -438,12 +444,12 @@ def test_wrong_file(tmp_path: Path, network: Network) -> None:
         lenet = tmp_path / f"lenet{suffix}"
         state = weights_of("lenet5", 3, lenet)
         assert refused("cnn_small", str(lenet)) == (
-            f"--weights {lenet}: is of another model: 'stem.1.0.weight' does not fit"
+            f"--weights {lenet}: is of another model: it has no fitting 'stem.1.0.weight'"
         )
     # the head fits, a layer before it is missing
     del state["c3.bias"]
     torch.save(state, tmp_path / "part.pth")
-    assert "'c3.bias' does not fit" in refused("lenet5", str(tmp_path / "part.pth"))
+    assert "no fitting 'c3.bias'" in refused("lenet5", str(tmp_path / "part.pth"))
     assert network.asked == []
 
 
@@ -459,6 +465,81 @@ def test_malicious_pickle(tmp_path: Path) -> None:
     (tmp_path / "owned").unlink()
     for name in ("evil.pth", "evil.bin"):
         (tmp_path / "evil.pth").rename(tmp_path / name)
-        assert "cannot be read" in refused("cnn_small", str(tmp_path / name))
+        assert "could run code" in refused("cnn_small", str(tmp_path / name))
         (tmp_path / name).rename(tmp_path / "evil.pth")
     assert not (tmp_path / "owned").exists()
+
+
+def test_files_as_training_scripts_save_them(tmp_path: Path) -> None:
+    state = weights_of("cnn_small", 3, tmp_path / "plain.pth")
+    prefixed = {f"module.{name}": value for name, value in state.items()}
+    torch.save({"state_dict": prefixed, "epoch": 3}, tmp_path / "nested.pth")
+    built = catalog.build("cnn_small", 3, str(tmp_path / "nested.pth"))
+    assert different(built.model, state) == []
+    assert built.note == ""
+
+
+@pytest.mark.parametrize("form", ["empty", "half", "list", "numbers"])
+def test_file_of_which_nothing_fits(form: str, tmp_path: Path) -> None:
+    state = weights_of("cnn_small", 3, tmp_path / "sound.pth")
+    forms: dict[str, Any] = {
+        "empty": {},
+        "half": {k: v for k, v in state.items() if not k.startswith(("top.", "head."))},
+        "list": list(state.values()),
+        "numbers": {"epoch": 3},
+    }
+    torch.save(forms[form], tmp_path / "odd.pth")
+    assert "--weights" in refused("cnn_small", str(tmp_path / "odd.pth"))
+
+
+@pytest.mark.filterwarnings("ignore:The default weight initialization")
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_inception_family(name: str, tmp_path: Path) -> None:
+    """With weights it is the model that is built without them: the artefact rebuilds it so."""
+    from torchvision.models import get_model, get_model_weights
+
+    state = get_model(name, weights=None, init_weights=False).state_dict()
+    entry = get_model_weights(name).DEFAULT
+    file = tmp_path / "torch" / "hub" / "checkpoints" / entry.url.rsplit("/", 1)[1]
+    file.parent.mkdir(parents=True)
+    torch.save(state, file)
+    built = catalog.build(name, 7)
+    file.unlink()
+    assert (built.note, built.weights) == ("", str(entry))
+    assert (built.mean, built.std) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    plain = catalog.build(built.architecture, 7, "none").model.eval()
+    plain.load_state_dict(built.model.state_dict())
+    x = torch.randn(2, 3, 96, 96)
+    with torch.inference_mode():
+        torch.testing.assert_close(plain(x), built.model.eval()(x))
+
+
+@pytest.mark.parametrize("name", ["timm:test_resnet.nope", "hf-hub:nobody/nothing"])
+def test_no_traceback(name: str) -> None:
+    refused(name, "none")
+
+
+def test_suggested_once() -> None:
+    assert refused("resnt18").count("resnet18 ") == 1
+
+
+def test_a_local_model_is_rebuilt_without_its_folder(folder: Path, tmp_path: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["model_args"] = {"act_layer": "gelu"}  # another function, the same weights
+    (folder / "config.json").write_text(json.dumps(config))
+    built = catalog.build(f"local-dir:{folder}", 5)
+    folder.rename(tmp_path / "away")
+    again = catalog.build(built.architecture, 5, "none", built.arguments).model
+    again.load_state_dict(built.model.state_dict())
+    x = torch.randn(2, 3, 48, 48)
+    with torch.inference_mode():
+        torch.testing.assert_close(again.eval()(x), built.model.eval()(x))
+
+
+def test_a_size_that_a_model_cannot_take_is_told() -> None:
+    for name, size in (("cnn_small", 33), ("lenet5", 8), ("timm:vit_tiny_patch16_224", 32)):
+        with pytest.raises(UserError, match=f"{size} px; name another --img-size"):
+            catalog.accepts(catalog.build(name, 3, "none").model, name, size)
+    model = catalog.build("cnn_small", 3, "none").model.train()
+    catalog.accepts(model, "cnn_small", 100)
+    assert model.training

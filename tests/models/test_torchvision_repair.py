@@ -36,7 +36,8 @@ print(json.dumps({
 }))
 """
 
-# Four packages that are named torchvision, each tried in turn.
+# Four packages that are named torchvision, each tried in turn; PART lies beside each.
+PART = 'import torch; whole = hasattr(torch.ops.torchvision, "stand_in_b")'
 STAND_INS = {
     "sound": "",
     "two": """
@@ -45,6 +46,8 @@ from torchvision import part
 for name in ("stand_in_a", "stand_in_b"):
     if not hasattr(torch.ops.torchvision, name):
         raise RuntimeError(f"operator torchvision::{name} does not exist")
+if not part.whole:
+    raise RuntimeError("a part is left from the attempt that failed")
 """,
     "stubborn": "raise RuntimeError('operator torchvision::stand_in_c does not exist')",
     "other": "raise RuntimeError('the moon is full')",
@@ -99,7 +102,7 @@ def test_what_is_repaired(tmp_path: Path) -> None:
         package = tmp_path / name / "torchvision"
         package.mkdir(parents=True)
         (package / "__init__.py").write_text(code)
-        (package / "part.py").write_text("")
+        (package / "part.py").write_text(PART)
     assert told(FAKES, str(tmp_path)) == {
         "sound": [],
         "two": ["stand_in_a", "stand_in_b"],

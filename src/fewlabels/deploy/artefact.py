@@ -17,30 +17,42 @@ from fewlabels.pixels.preprocess import Preprocess
 from fewlabels.training import checkpoint
 from fewlabels.training.folder import RunFolder, write_text
 
+WEIGHTS, ABOUT = "weights.safetensors", "classifier.json"
+
 
 def write(folder: RunFolder) -> Path:
     """Makes the artefact of the best model so far. The JSON, written last, makes it whole."""
     best = _best(folder)
     folder.artefact.mkdir(exist_ok=True)
-    save_file(best["weights"], folder.artefact / "weights.safetensors")
+    (folder.artefact / ABOUT).unlink(missing_ok=True)
+    save_file(best["weights"], folder.artefact / WEIGHTS)
     text = json.dumps(best["about"], indent=2, ensure_ascii=False)
-    write_text(folder.artefact / "classifier.json", text + "\n")
+    write_text(folder.artefact / ABOUT, text + "\n")
     return folder.artefact
 
 
 def load(run: Path, device: str = "cpu") -> Classifier:
     """The classifier of a run folder or of an artefact that was copied out of one.
 
-    A run that is not finished gives the best model that it has so far.
+    A run that is not finished gives the best model that it has so far. UserError when there is
+    none, or when it is damaged.
     """
-    for place in (run / "artefact", run):
-        if (place / "classifier.json").is_file():
-            about = json.loads((place / "classifier.json").read_text())
-            return _classifier(about, load_file(place / "weights.safetensors"), device)
     if not run.is_dir():
         raise UserError(f"{run}: no such run folder")
-    best = _best(RunFolder.open(run))
-    return _classifier(best["about"], best["weights"], device)
+    for place in (run / "artefact", run):
+        if (place / ABOUT).is_file():
+            break
+    else:
+        best = _best(RunFolder.open(run))
+        return _classifier(best["about"], best["weights"], device)
+    try:
+        about = json.loads((place / ABOUT).read_text(encoding="utf-8"))
+        return _classifier(about, load_file(place / WEIGHTS), device)
+    except UserError:
+        raise
+    except Exception as error:  # broken JSON, absent or torn weights, weights of another model
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{place}: is damaged ({reason}); copy it anew or train again") from error
 
 
 def _best(folder: RunFolder) -> dict[str, Any]:
@@ -54,7 +66,7 @@ def _best(folder: RunFolder) -> dict[str, Any]:
 
 
 def _classifier(about: dict[str, Any], weights: dict[str, Any], device: str) -> Classifier:
-    model = catalog.build(about["model"], len(about["classes"]), "none").model
-    model.load_state_dict(weights)
+    built = catalog.build(about["model"], len(about["classes"]), "none", about.get("arguments"))
+    built.model.load_state_dict(weights)
     preprocess = Preprocess.from_json(about["preprocess"])
-    return Classifier(model, tuple(about["classes"]), preprocess, device)
+    return Classifier(built.model, tuple(about["classes"]), preprocess, device)

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
+from fewlabels.errors import UserError
 from fewlabels.evaluate.predictions import BATCH, logits, softmax
 from fewlabels.models.catalog import head
 from fewlabels.pixels.cache import square
-from fewlabels.pixels.decode import Unreadable, to_square
+from fewlabels.pixels.decode import Unreadable, to_picture, to_square
 from fewlabels.pixels.preprocess import Preprocess
 
 Picture = str | Path | bytes | Image.Image | NDArray[np.uint8]
@@ -37,7 +38,11 @@ class Classifier:
         self, model: nn.Module, classes: tuple[str, ...], preprocess: Preprocess, device: str
     ) -> None:
         # the memory format that it trained in: sums in another order could differ in the last bit
-        self.model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        try:
+            self.model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        except Exception as error:  # torch raises AssertionError, RuntimeError, ValueError
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"--device {device}: cannot be used here ({reason})") from error
         self.classes = classes
         self.preprocess = preprocess
         self.device = device
@@ -47,9 +52,7 @@ class Classifier:
 
         An image that cannot be read gets a prediction with its `error` and an empty label.
         """
-        if isinstance(images, str | Path | bytes | Image.Image | np.ndarray):
-            images = [images]
-        return list(self.stream(images))
+        return list(self.stream(_several(images)))
 
     def stream(self, images: Iterable[Picture]) -> Iterator[Prediction]:
         """As `predict`, one after another and in constant memory."""
@@ -57,29 +60,29 @@ class Classifier:
         while batch := list(islice(following, BATCH)):
             yield from self._batch(batch)
 
-    def embed(self, images: Sequence[Picture]) -> NDArray[np.float32]:
-        """What the last layer sees, [N, features]. Raises Unreadable for what cannot be read."""
+    def embed(self, images: Picture | Iterable[Picture]) -> NDArray[np.float32]:
+        """What the last layer sees, pooled: [N, features]. Raises Unreadable or OSError."""
+        images = _several(images)
         seen: list[NDArray[np.float32]] = []
 
         def look(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            seen.append(inputs[0].flatten(1).float().cpu().numpy())
+            x = inputs[0].mean((2, 3)) if inputs[0].ndim == 4 else inputs[0]
+            seen.append(x.float().cpu().numpy())
 
         with_hook = head(self.model)[1].register_forward_pre_hook(look)
         try:
-            logits(self.model, self._pixels(images), self.preprocess, self.device)
+            pixels = np.stack([self._read(image) for image in images])
+            logits(self.model, pixels, self.preprocess, self.device)
         finally:
             with_hook.remove()
         return np.concatenate(seen)
-
-    def _pixels(self, images: Sequence[Picture]) -> NDArray[np.uint8]:
-        return np.stack([self._read(image) for image in images])
 
     def _read(self, image: Picture) -> NDArray[np.uint8]:
         size = self.preprocess.size
         if isinstance(image, np.ndarray):
             image = Image.fromarray(image)
         if isinstance(image, Image.Image):
-            return to_square(image.convert("RGB"), size)
+            return to_square(to_picture(image), size)
         return square(image if isinstance(image, bytes) else Path(image).read_bytes(), size)
 
     def _batch(self, images: Sequence[Picture]) -> Iterator[Prediction]:
@@ -89,7 +92,7 @@ class Classifier:
             try:
                 pixels.append(self._read(image))
                 reasons.append("")
-            except (OSError, Unreadable) as error:
+            except (OSError, Unreadable, TypeError, ValueError) as error:
                 reasons.append(" ".join(str(error).split()) or type(error).__name__)
         p = np.zeros((0, len(self.classes)))
         if pixels:
@@ -102,3 +105,9 @@ class Classifier:
                 row = next(following)
                 best = int(row.argmax())
                 yield Prediction(self.classes[best], float(row[best]), tuple(row.tolist()))
+
+
+def _several(images: Picture | Iterable[Picture]) -> Iterable[Picture]:
+    if isinstance(images, str | Path | bytes | Image.Image | np.ndarray):
+        return [images]
+    return images

@@ -2,50 +2,72 @@
 
 import csv
 from collections.abc import Callable, Iterator, Sequence
-from itertools import tee
+from itertools import chain, tee
 from pathlib import Path
 from typing import TextIO
 
-from fewlabels.deploy.classifier import Classifier
+from fewlabels.deploy.classifier import Classifier, Picture
 from fewlabels.errors import UserError
-from fewlabels.pool.pool import SUFFIXES
+from fewlabels.pool.folder import walk
+from fewlabels.pool.pool import Pool
+
+DIGITS = Path("digits")
 
 
-def find(paths: Sequence[Path]) -> Iterator[Path]:
-    """The images that `paths` name: files as they are, folders with all that lies in them."""
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
-            if not inside:
-                raise UserError(f"{path}: no images in this folder")
-            yield from inside
-        elif path.exists():
-            yield path
-        else:
-            raise UserError(f"{path}: no such file or folder")
+def find(paths: Sequence[Path]) -> Iterator[tuple[str, Picture]]:
+    """The images that `paths` name, with their names: files, folders with all that lies in them,
+    and tables (CSV, Parquet, digits) as `Pool.scan` reads them.
+
+    UserError, at once, for a path that does not exist or a folder without images.
+    """
+    return chain.from_iterable([_images(path) for path in paths])
+
+
+def _images(path: Path) -> Iterator[tuple[str, Picture]]:
+    if path == DIGITS or path.suffix.lower() in (".csv", ".parquet"):
+        return _rows(Pool.scan(str(path)))
+    if path.is_dir():
+        inside = walk(path)
+        if not inside.images and any(name.lower().endswith(".parquet") for name in inside.others):
+            return _rows(Pool.scan(path))
+        if not inside.images:
+            raise UserError(f"{path}: no images in this folder")
+        return ((str(path / name), path / name) for name in inside.images)
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder")
+    return iter([(str(path), path)])
+
+
+def _rows(pool: Pool) -> Iterator[tuple[str, Picture]]:
+    for row in range(len(pool)):
+        try:
+            yield pool.source.name(row), pool.source.read(row)
+        except OSError:  # it vanished since the table was read
+            yield pool.source.name(row), b""
 
 
 def write_csv(
     classifier: Classifier,
-    paths: Sequence[Path],
+    images: Iterator[tuple[str, Picture]],
     file: TextIO,
-    count: Callable[[int, int], None] | None = None,
+    count: Callable[[int], None] | None = None,
 ) -> tuple[int, int]:
     """Writes `image,label,confidence,<probability of each class…>,error`; returns (images, errors).
 
-    A file that cannot be read keeps its row, with an empty label and its error.
+    A file that cannot be read keeps its row, with an empty label and its error. `count` hears how
+    many are done.
     """
-    images = list(find(paths))
     writer = csv.writer(file)
     probability = [f"p({name})" for name in classifier.classes]
     writer.writerow(["image", "label", "confidence", *probability, "error"])
-    failed = 0
-    names, pictures = tee(images)
-    for done, (name, said) in enumerate(zip(names, classifier.stream(pictures), strict=True), 1):
-        failed += bool(said.error)
-        numbers = [f"{p:.6f}" for p in said.probabilities] or [""] * len(classifier.classes)
-        confidence = "" if said.error else f"{said.confidence:.6f}"
-        writer.writerow([name, said.label, confidence, *numbers, said.error])
+    done = failed = 0
+    found, pictures = tee(images)
+    said = classifier.stream(picture for _, picture in pictures)
+    for (name, _), prediction in zip(found, said, strict=True):
+        done, failed = done + 1, failed + bool(prediction.error)
+        numbers = [f"{p:.6f}" for p in prediction.probabilities] or [""] * len(probability)
+        confidence = "" if prediction.error else f"{prediction.confidence:.6f}"
+        writer.writerow([name, prediction.label, confidence, *numbers, prediction.error])
         if count:
-            count(done, len(images))
-    return len(images), failed
+            count(done)
+    return done, failed

@@ -19,9 +19,9 @@ def logits(
 ) -> NDArray[np.float32]:
     """The model's logits [N, K] in eval mode on uint8 images [N, S, S, 3].
 
-    The model's training mode is as before when this returns.
+    The training mode of every module is as before when this returns.
     """
-    training = model.training
+    modes = {module: module.training for module in model.modules()}  # a frozen norm is in eval
     model.eval()
     try:
         parts = [
@@ -29,7 +29,8 @@ def logits(
             for start in range(0, len(images), BATCH)
         ]
     finally:
-        model.train(training)
+        for module, training in modes.items():
+            module.training = training
     return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
 
 

@@ -48,7 +48,7 @@ def decode(data: bytes) -> Image.Image:
                     f"{image.width}x{image.height} is more than {MOST_PIXELS // 10**6} megapixels"
                 )
             image.load()
-            return _to_rgb(_upright(image))
+            return to_picture(image)
     except Unreadable:
         raise
     except UnidentifiedImageError:
@@ -57,6 +57,11 @@ def decode(data: bytes) -> Image.Image:
         # A damaged file makes Pillow raise nearly anything: OSError, SyntaxError, struct.error,
         # ValueError, zlib.error, … ; none of them may end a run over 40,000 images.
         raise Unreadable(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+def to_picture(image: Image.Image) -> Image.Image:
+    """What `decode` makes of an image that Pillow has opened. Raises Unreadable."""
+    return _to_rgb(_upright(image))
 
 
 def _upright(image: Image.Image) -> Image.Image:

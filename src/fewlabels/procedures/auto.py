@@ -21,7 +21,7 @@ from fewlabels.procedures.stage import Context, Stage, Trained, run_stage
 from fewlabels.training import checkpoint
 
 BASELINE = "supervised"
-BASELINE_SHARE = 0.12  # of the time, when another method runs too; labels alone are soon learnt
+BASELINE_SHARE = 0.2  # of the time, when another method runs too; labels alone are soon learnt
 TRIAL_SHARE = 0.6  # of a method's budget
 DOUBT = 0.2  # labels only must be better with a one-sided p below this
 
@@ -124,7 +124,8 @@ def keep(context: Context, method: str, trained: Trained) -> None:
     """Puts the best model so far where a kill cannot take it: `checkpoints/best`."""
     about = {
         "method": method,
-        "model": context.config.model,
+        "model": context.start.architecture,
+        "arguments": context.start.arguments,
         "classes": list(context.data.pool.classes),
         "preprocess": context.preprocess.to_json(),
     }

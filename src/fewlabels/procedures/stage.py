@@ -1,5 +1,6 @@
 """A stage: one run of the loop inside a run folder, which a later process can take up again."""
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import nn
 from fewlabels.augment.policy import Policy
 from fewlabels.evaluate.predictions import logits, softmax
 from fewlabels.methods import Facts, create, resolve
-from fewlabels.models import catalog
+from fewlabels.models.catalog import Built
 from fewlabels.pixels.preprocess import Preprocess
 from fewlabels.procedures.config import Config
 from fewlabels.procedures.prepare import Data, Rows, batches
@@ -52,6 +53,7 @@ class Context:
     """What the stages of a run share."""
 
     config: Config  # resolved
+    start: Built  # the model before any training
     data: Data
     preprocess: Preprocess
     folder: RunFolder
@@ -75,9 +77,7 @@ class Context:
 
     def model(self, weights: Weights | None = None) -> nn.Module:
         """The model of this run, at its start or with these weights."""
-        torch.manual_seed(self.config.seed)
-        wanted = "none" if weights else self.config.weights
-        model = catalog.build(self.config.model, len(self.data.pool.classes), wanted).model
+        model = copy.deepcopy(self.start.model)
         if weights:
             model.load_state_dict(weights)
         # the memory format that it trained in: sums in another order could differ in the last bit
@@ -138,6 +138,7 @@ def run_stage(context: Context, stage: Stage, before: Weights | None) -> Trained
             validate,
             context.events,
             tag=stage.name,
+            seed=config.seed,
         )
     trained = Trained(
         weights=fitted.model.state_dict(),

@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from fewlabels.pool.check import Checked, Copy
 
@@ -13,23 +14,21 @@ SHOWN = 5  # of a long list; --json and the report have all of it
 
 def print_run(path: Path, result: dict[str, Any], console: Console) -> None:
     """The answer: accuracy with its interval, labels only beside it, and the verdict."""
+    split = result["estimate"]
+    kind = "test" if split == "test" else "validation"
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("")
-    splits = [split for split in ("test", "val") if split in result]
-    for split in splits:
-        kind = "test" if split == "test" else "validation"
-        table.add_column(f"{kind} accuracy", justify="right")
-        table.add_column("95 % interval", justify="right")
-        table.add_column("images", justify="right")
-    rows = [(result["method"], result)]
-    if "baseline" in result and result["method"] != result["baseline"]["method"]:
-        rows.insert(0, ("labels only", result["baseline"]))
-    for name, scores in rows:
-        cells = [cell for split in splits for cell in _score(scores.get(split))]
-        table.add_row(name, *cells)
-    console.print()
-    console.print(table)
-    if result["estimate"] == "val" and "val" in result:
+    table.add_column(f"{kind} accuracy", justify="right")
+    table.add_column("95 % interval", justify="right")
+    table.add_column("images", justify="right")
+    ours = "labels only" if result["method"] == "supervised" else result["method"]
+    if ours != "labels only":
+        table.add_row("labels only", *_score(result["baseline"].get(split)))
+    table.add_row(ours, *_score(result.get(split)))
+    if split in result:
+        console.print()
+        console.print(table)
+    if split == "val" and "val" in result:
         console.print(
             "There are no test images: the estimate comes from validation images, whose labels "
             "the measured model had not seen.",
@@ -39,12 +38,11 @@ def print_run(path: Path, result: dict[str, Any], console: Console) -> None:
     console.print(result["verdict"], highlight=False)
     if result["choice"]["how"] == "auto":
         console.print(f"Chosen: {result['choice']['why']}.", highlight=False)
-    console.print(f"Report: {path / 'report.html'}", highlight=False, soft_wrap=True)
-    console.print(
-        f"{result['seconds']:.0f} s; the classifier is in {path / 'artefact'}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    for line in (
+        f"Report: {path / 'report.html'}",
+        f"Classifier: {path / 'artefact'}, after {result['seconds']:.0f} s",
+    ):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_check(checked: Checked, console: Console) -> None:
@@ -56,8 +54,9 @@ def print_check(checked: Checked, console: Console) -> None:
         table.add_column(names.get(split, split), justify="right")
     for name in next(iter(checked.counts.values())):
         cells = [f"{of[name]:,}" if of[name] else "·" for of in checked.counts.values()]
-        table.add_row(f"[dim]{name}[/dim]" if name == "unlabelled" else name, *cells)
-    console.print(f"{checked.origin}: {checked.images:,} images", highlight=False, soft_wrap=True)
+        table.add_row(Text(name, "dim" if name == "unlabelled" else ""), *cells)
+    title = f"{checked.origin}: {checked.images:,} images"
+    console.print(title, highlight=False, markup=False, soft_wrap=True)
     if checked.sizes:
         low, middle, high = (
             f"{w} x {h}" for w, h in (checked.sizes.least, checked.sizes.median, checked.sizes.most)

@@ -75,14 +75,16 @@ class RunFolder:
     def read_json(self, name: str) -> Any:
         """What the file holds; None where it is absent."""
         file = self.path / name
-        return json.loads(file.read_text()) if file.is_file() else None
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
     def write_config(self, config: dict[str, Any]) -> None:
         text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
         write_text(self.path / "config.yaml", text)
 
     def read_config(self) -> dict[str, Any]:
-        config: dict[str, Any] = yaml.safe_load((self.path / "config.yaml").read_text())
+        config: dict[str, Any] = yaml.safe_load(
+            (self.path / "config.yaml").read_text(encoding="utf-8")
+        )
         return config
 
 

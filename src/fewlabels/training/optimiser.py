@@ -30,7 +30,7 @@ def build(model: nn.Module, settings: OptimiserSettings) -> torch.optim.Optimize
     """The optimiser over the model's trainable parameters."""
     groups = parameter_groups(model, settings.weight_decay)
     if settings.name == "sgd":
-        return torch.optim.SGD(groups, settings.lr, settings.momentum, nesterov=True)
+        return torch.optim.SGD(groups, settings.lr, settings.momentum, nesterov=True, fused=True)
     if settings.name == "adamw":
-        return torch.optim.AdamW(groups, settings.lr)
+        return torch.optim.AdamW(groups, settings.lr, fused=True)
     raise UserError(f"no optimiser is named '{settings.name}'; there are sgd and adamw")

@@ -1,0 +1,66 @@
+"""What every source of models gives, and what they share."""
+
+import difflib
+import os
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlparse
+
+from torch import nn
+
+from fewlabels.errors import UserError
+
+
+@dataclass(frozen=True)
+class Built:
+    """A model for the classes at hand, and the input it was made for (None: any)."""
+
+    model: nn.Module
+    architecture: str  # the name that builds it anew, without weights, on any machine
+    arguments: dict[str, Any] = field(default_factory=dict)  # and what that takes beside the name
+    size: int | None = None  # side in pixels
+    mean: tuple[float, float, float] | None = None  # in units of 0..1
+    std: tuple[float, float, float] | None = None
+    weights: str = "none"  # where the weights came from
+    note: str = ""  # one line for the user, when something is not as asked
+
+
+def head(model: nn.Module) -> tuple[str, nn.Module]:
+    """The last layer that maps features to classes, linear or 1x1 convolutional, and its path."""
+    for path, layer in reversed(list(model.named_modules())):
+        if isinstance(layer, nn.Linear) or (
+            isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1)
+        ):
+            return path, layer
+    raise UserError(f"{type(model).__name__} has no linear layer that could be a head")
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """The end of a line about an unknown name: what may have been meant."""
+    close = difflib.get_close_matches(name, dict.fromkeys(known), n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+def reachable(url: str, seconds: float = 2.0) -> bool:
+    """Whether the host of `url` answers, asked once: hub clients ask for most of a minute."""
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY")):
+        return True
+    parts = urlparse(url)
+    try:
+        socket.create_connection((parts.hostname, parts.port or 443), seconds).close()
+    except OSError:
+        return False
+    return True
+
+
+def without_weights(name: str, online: bool, error: Exception) -> str:
+    """The note when pretrained weights cannot be had."""
+    why = line(error) if online else "no network, and they are not in the cache"
+    return f"{name}: no pretrained weights ({why}); it starts from random ones"
+
+
+def line(error: Exception) -> str:
+    """An exception's message as one line of bearable length."""
+    return " ".join(str(error).split())[:200]
