@@ -171,3 +171,26 @@ def test_models_of_torchvision_and_timm_train(split_folders: Path, tmp_path: Pat
         )
         assert run.result["model"] == name
         assert len(fl.load(run).predict(sorted(split_folders.glob("test/*/*.png")))) == 12
+
+
+def test_images_that_vanish_at_the_end_lose_no_run(
+    split_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fewlabels.procedures import outcome
+
+    def gone(data: bytes) -> None:
+        raise OSError("gone")
+
+    monkeypatch.setattr(outcome, "decode", gone)
+    run = fl.train(split_folders, out=tmp_path / "run", **QUICK)
+    assert pq.read_table(run.path / "gallery.parquet").num_rows > 0
+
+
+def test_the_gallery_shows_every_class_that_is_right(split_folders: Path, tmp_path: Path) -> None:
+    run = fl.train(split_folders, out=tmp_path / "run", **QUICK | {"steps": 60})
+    shown = pq.read_table(run.path / "gallery.parquet").to_pydict()
+    kinds = list(zip(shown["kind"], shown["label"], shown["predicted"], strict=True))
+    right = [label for kind, label, predicted in kinds if kind == "right" and label == predicted]
+    assert len(right) == round(12 * run.result["test"]["accuracy"])
+    assert {kind for kind, _, _ in kinds} >= {"right", "pseudo"}
+    assert all(label != predicted for kind, label, predicted in kinds if kind == "wrong")

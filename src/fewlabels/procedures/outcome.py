@@ -4,6 +4,7 @@ import io
 import os
 import resource
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from PIL import Image
 
 from fewlabels.errors import UserError
 from fewlabels.evaluate.intervals import accuracy, paired_difference
+from fewlabels.pixels.decode import Unreadable, decode
 from fewlabels.procedures.auto import BASELINE, Chosen
 from fewlabels.procedures.prepare import Data, Rows
 from fewlabels.procedures.stage import Context, Trained
 
 PICTURES = 24  # of each kind in the gallery
+PICTURE_SIDE = 128  # pixels
 PSEUDO_LABELLED = 2000  # unlabelled images that the gallery is drawn from, at most
 
 
@@ -120,12 +123,12 @@ def write_gallery(context: Context, chosen: Chosen, path: Path) -> None:
     data = context.data
     rows = data.test if len(data.test) else context.val_rows
     p = (chosen.test if len(data.test) else chosen.val)[chosen.method]
-    right, confidence = _right(p, data, rows), p.max(1)
-    order = np.argsort(-confidence, kind="stable")
-    shown: list[tuple[str, int, NDArray[np.float64]]] = []
-    for kind, wanted in (("right", right), ("wrong", ~right)):
-        some = [i for i in order if wanted[i]][:PICTURES]
-        shown += [(kind, int(rows[i]), p[i]) for i in some]
+    right, sure = _right(p, data, rows), np.argsort(-p.max(1), kind="stable")
+    best = {
+        "right": _each_class_in_turn(sure[right[sure]], p.argmax(1)),
+        "wrong": sure[~right[sure]],
+    }
+    shown = [(kind, int(rows[i]), p[i]) for kind, which in best.items() for i in which[:PICTURES]]
     rng = np.random.default_rng(context.config.seed)
     pool = rng.permutation(data.unlabelled)[:PSEUDO_LABELLED]
     q = context.probabilities(context.model(chosen.final.weights), pool)
@@ -142,7 +145,7 @@ def write_gallery(context: Context, chosen: Chosen, path: Path) -> None:
                 "label": pa.array([int(data.pool.label[row]) for _, row, _ in shown], pa.int64()),
                 "predicted": pa.array([int(p.argmax()) for _, _, p in shown], pa.int64()),
                 "confidence": pa.array([float(p.max()) for _, _, p in shown], pa.float64()),
-                "picture": pa.array([_png(data.images[row]) for _, row, _ in shown], pa.binary()),
+                "picture": pa.array([_png(data, row) for _, row, _ in shown], pa.binary()),
             }
         ),
         path,
@@ -218,9 +221,25 @@ def _peak_memory_mb() -> float:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def _png(image: NDArray[np.uint8]) -> bytes:
+def _each_class_in_turn(order: Rows, predicted: Rows) -> Rows:
+    """`order` with the first of every class before the second of any, so that all are seen."""
+    seen: Counter[int] = Counter()
+    turn = []
+    for i in order:
+        turn.append(seen[int(predicted[i])])
+        seen[int(predicted[i])] += 1
+    return order[np.argsort(turn, kind="stable")]
+
+
+def _png(data: Data, row: int) -> bytes:
+    """The picture itself, not what the model sees of it, no larger than the report shows it."""
+    try:
+        image = decode(data.pool.source.read(row))
+    except (OSError, Unreadable):  # gone since it was cached: no reason to lose a run
+        image = Image.fromarray(data.images[row])
+    image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
     file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG")
+    image.save(file, "PNG")
     return file.getvalue()
 
 
