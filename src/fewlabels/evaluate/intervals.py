@@ -21,24 +21,22 @@ def wilson(correct: int, n: int, confidence: float = 0.95) -> tuple[float, float
 
 
 def paired_difference(
-    right_a: NDArray[np.bool_],
-    right_b: NDArray[np.bool_],
-    confidence: float = 0.95,
-    draws: int = 10_000,
+    right_a: NDArray[np.bool_], right_b: NDArray[np.bool_], confidence: float = 0.95
 ) -> tuple[float, float, float]:
-    """Accuracy of a less that of b on the same n images, with a paired bootstrap interval.
+    """Accuracy of a less that of b on the same n images, with an interval for paired proportions.
 
-    An image on which both agree says nothing about the difference, so the bootstrap draws the
-    numbers of images won, lost and tied: exactly the resampling of images, at a fraction of the
-    work. Seeded: the same input gives the same interval.
+    With w images that only a has right and l that only b has, p = (w + 1)/(n + 2) and
+    q = (l + 1)/(n + 2), the interval is p - q ± z sqrt((p + q - (p - q)²)/(n + 2)) (Bonett and
+    Price 2012, equation 4). The bootstrap is as good where dozens of images differ, and far too
+    sure where few do: 4 won and 0 lost of 360 are not yet evidence, and no difference on 9 images
+    is not certainty.
     """
     n = len(right_a)
     won, lost = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
-    rng = np.random.default_rng(0)
-    counts = rng.multinomial(n, [won / n, lost / n, (n - won - lost) / n], size=draws)
-    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-    low, high = np.quantile((counts[:, 0] - counts[:, 1]) / n, tails)
-    return (won - lost) / n, float(low), float(high)
+    z = float(norm.ppf(0.5 + confidence / 2))
+    p, q = (won + 1) / (n + 2), (lost + 1) / (n + 2)
+    half = z * math.sqrt((p + q - (p - q) ** 2) / (n + 2))
+    return (won - lost) / n, max(-1.0, p - q - half), min(1.0, p - q + half)
 
 
 def accuracy(right: NDArray[np.bool_]) -> dict[str, Any]:

@@ -17,12 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
+from fewlabels.errors import UserError
 from fewlabels.procedures.stage import Context, Stage, Trained, run_stage
 from fewlabels.training import checkpoint
 
 BASELINE = "supervised"
 BASELINE_SHARE = 0.2  # of the time, when another method runs too; labels alone are soon learnt
 TRIAL_SHARE = 0.6  # of a method's budget
+FEW_STEPS = 50  # with fewer, a stage has hardly begun
 DOUBT = 0.2  # labels only must be better with a one-sided p below this
 
 
@@ -44,19 +46,27 @@ class Chosen:
 
 def run(context: Context) -> Chosen:
     """Trains, chooses, and only then looks at the test images."""
-    data, asked = context.data, context.config.method
-    method = asked
-    if asked == "auto":
-        method = "fixmatch" if len(data.unlabelled) else BASELINE
+    data, asked, method = context.data, context.config.method, context.method
     alone = method == BASELINE
+    if not alone and not len(data.unlabelled):
+        raise UserError(
+            f"--method {method}: {data.pool.origin} has no unlabelled images; add some, keep fewer "
+            "labels (--labels-per-class), or take --method supervised"
+        )
     stages: dict[str, list[Trained]] = {BASELINE: [], method: []}
 
     def train(name: str, which: str, part: float, until: float, trial: bool = False) -> None:
         before = stages[which][-1].weights if stages[which] else None
-        moment = context.began + until * (context.deadline - context.began)
-        stages[which].append(run_stage(context, Stage(name, which, trial, part, moment), before))
+        moment = context.began + until * ((context.deadline or context.began) - context.began)
+        trained = run_stage(context, Stage(name, which, trial, part, moment), before)
+        stages[which].append(trained)
+        if context.config.time_limit and trained.steps < FEW_STEPS:
+            context.events.say(
+                f"{name}: the time was enough for {trained.steps} steps only, too few to learn "
+                "much; take a longer --time-limit, a smaller --img-size or a smaller --model"
+            )
         if not trial:
-            keep(context, which, stages[which][-1])
+            keep(context, which, trained)
 
     trials = len(data.held_out) > 0
     first = TRIAL_SHARE if trials else 0.0
@@ -78,7 +88,8 @@ def run(context: Context) -> Chosen:
         if trials:
             name = method if chosen == method else "labels only longer"
             train(name, chosen, 1 - first, 1.0)
-        keep(context, chosen, stages[chosen][-1])
+        elif chosen == BASELINE:
+            keep(context, BASELINE, stages[BASELINE][-1])
 
     return Chosen(
         method=chosen,

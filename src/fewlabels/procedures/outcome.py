@@ -48,7 +48,7 @@ def result(context: Context, chosen: Chosen) -> dict[str, Any]:
         "estimate": "test" if len(data.test) else "val",
         **_scores(context, chosen.method, chosen),
     }
-    if chosen.baseline:
+    if chosen.baseline and chosen.method != BASELINE:
         steps, seconds, _ = _totals(chosen.baseline)
         summary["baseline"] = {
             "method": BASELINE,
@@ -74,10 +74,10 @@ def result(context: Context, chosen: Chosen) -> dict[str, Any]:
 def verdict(result: dict[str, Any]) -> str:
     """Whether the unlabelled images helped, as far as this run's images can show it."""
     split = result["estimate"]
-    if "difference" not in result:
-        return "Labels only: no unlabelled images were learnt from."
     if result["method"] == BASELINE:
-        return "The unlabelled images did not help: the model trained on the labels only was kept."
+        if len(result["choice"]["candidates"]) > 1:
+            return "The unlabelled images did not help: the model of the labels only was kept."
+        return "Labels only: no unlabelled images were learnt from."
     if split not in result["difference"]:
         return (
             "Whether the unlabelled images helped cannot be said: no labelled image is left for it."
@@ -87,13 +87,20 @@ def verdict(result: dict[str, Any]) -> str:
     low, high = (100 * v for v in about["interval"])
     gain = 100 * about["difference"]
     numbers = f"{gain:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}"
+    budgets = (
+        f"Labels only trained for {result['baseline']['steps']:,} steps "
+        f"({result['baseline']['seconds']:.0f} s), {result['method']} for {result['steps']:,} "
+        f"({result['training_seconds']:.0f} s)."
+    )
     if low > 0 or high < 0:
         verb = "helped" if low > 0 else "did harm"
-        return f"The unlabelled images {verb}: {numbers}, on {about['n']} {kind} images."
-    return (
-        f"The unlabelled images made no difference that {about['n']} {kind} images can show "
-        f"({numbers})."
-    )
+        answer = f"The unlabelled images {verb}: {numbers}, on {about['n']} {kind} images."
+    else:
+        answer = (
+            f"The unlabelled images made no difference that {about['n']} {kind} images can show "
+            f"({numbers})."
+        )
+    return f"{answer} {budgets}"
 
 
 def write_predictions(context: Context, chosen: Chosen, path: Path) -> None:

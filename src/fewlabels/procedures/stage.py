@@ -1,6 +1,7 @@
 """A stage: one run of the loop inside a run folder, which a later process can take up again."""
 
 import copy
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,7 +62,29 @@ class Context:
     fabric: Fabric
     clock: Clock  # seconds since the command began, of all its processes
     began: float = 0.0  # on that clock: training begins
-    deadline: float = float("inf")  # and ends
+    deadline: float | None = None  # and ends; None where steps are what is limited
+
+    @property
+    def method(self) -> str:
+        """The method that the run is about: the one asked for, or what `auto` tries."""
+        if self.config.method != "auto":
+            return self.config.method
+        return "fixmatch" if len(self.data.unlabelled) else "supervised"
+
+    @property
+    def steps(self) -> int:
+        """How many steps a method may take, the baseline as many as the other.
+
+        An epoch is a pass over the images without regard to labels, or over the labelled ones
+        where no others are learnt from.
+        """
+        if self.config.steps:
+            return self.config.steps
+        settings = resolve(self.method, self.config.settings)
+        ratio = create(self.method, Facts(2, (1, 1), 2), settings).views.ratio
+        images = len(self.data.labelled) + (len(self.data.unlabelled) if ratio else 0)
+        a_step = self.config.batch_size * max(1, ratio)
+        return max(1, round((self.config.epochs or 0) * images / a_step))
 
     @property
     def val_rows(self) -> Rows:
@@ -97,6 +120,8 @@ def run_stage(context: Context, stage: Stage, before: Weights | None) -> Trained
 
     config, data = context.config, context.data
     labelled = np.setdiff1d(data.labelled, data.held_out) if stage.trial else data.labelled
+    # each stage draws anew: what goes on must not see the trial's pictures again
+    seed = zlib.crc32(f"{config.seed} {stage.name}".encode())
     counts = np.bincount(data.pool.label[labelled], minlength=len(data.pool.classes))
     facts = Facts(len(counts), tuple(counts.tolist()), len(data.pool))
     own = config.settings if stage.method == config.method else {}
@@ -109,7 +134,7 @@ def run_stage(context: Context, stage: Stage, before: Weights | None) -> Trained
         {view: Policy.parse(getattr(config, view)) for view in config.views},
         context.preprocess,
         config.batch_size,
-        config.seed,
+        seed,
     )
     # the pool's own validation images can be asked at any time; held-out ones only in a trial
     watched = context.val_rows if stage.trial or len(data.val) else data.held_out[:0]
@@ -125,7 +150,7 @@ def run_stage(context: Context, stage: Stage, before: Weights | None) -> Trained
             context.model(before),
             method,
             make_batch,
-            _budget(context, stage, len(labelled), len(data.unlabelled), method.views.ratio),
+            _budget(context, stage),
             TrainSettings(
                 optimiser=OptimiserSettings(
                     config.optimiser, config.lr or 0.0, config.weight_decay
@@ -138,7 +163,7 @@ def run_stage(context: Context, stage: Stage, before: Weights | None) -> Trained
             validate,
             context.events,
             tag=stage.name,
-            seed=config.seed,
+            seed=seed,
         )
     trained = Trained(
         weights=fitted.model.state_dict(),
@@ -151,13 +176,8 @@ def run_stage(context: Context, stage: Stage, before: Weights | None) -> Trained
     return trained
 
 
-def _budget(context: Context, stage: Stage, labelled: int, unlabelled: int, ratio: int) -> Budget:
+def _budget(context: Context, stage: Stage) -> Budget:
     config = context.config
-    if config.steps:
-        return Budget(steps=max(1, round(config.steps * stage.part)))
-    if config.epochs:
-        # an epoch is a pass over what the method learns from
-        images, a_step = (labelled + unlabelled, ratio) if ratio else (labelled, 1)
-        steps = config.epochs * images / (config.batch_size * a_step)
-        return Budget(steps=max(1, round(steps * stage.part)))
-    return Budget(seconds=max(0.0, stage.until - context.clock()))
+    if config.time_limit:
+        return Budget(seconds=max(0.0, stage.until - context.clock()))
+    return Budget(steps=max(1, round(context.steps * stage.part)))

@@ -12,6 +12,7 @@ from fewlabels.training import checkpoint
 from fewlabels.training.budget import Clock
 from fewlabels.training.folder import RunFolder
 
+DISK = 200.0  # megabytes a second, for a slow one
 WRITING = 1.5  # seconds for what is written after the last prediction
 
 
@@ -20,13 +21,14 @@ def timed(context: Context) -> Context:
     schedule = context.folder.read_json("schedule.json")
     if schedule is None:
         limit = context.config.time_limit
-        deadline = float("inf") if limit is None else limit - _closing_seconds(context)
-        schedule = {"began": context.clock(), "deadline": deadline}
-        if limit is not None and deadline < schedule["began"] + 1.0:
+        began = context.clock()
+        deadline = None if limit is None else limit - _closing_seconds(context)
+        if limit is not None and deadline is not None and deadline < began + 1.0:
             raise UserError(
-                f"--time-limit {limit:g}s: {schedule['began']:.0f} s went into reading the images "
-                f"and {limit - deadline:.0f} s are needed at the end; give it more time"
+                f"--time-limit {limit:g}s: {began:.0f} s went into reading the images and "
+                f"{limit - deadline:.0f} s are needed at the end; give it more time"
             )
+        schedule = {"began": began, "deadline": deadline}
         context.folder.write_json("schedule.json", schedule)
     return replace(context, **schedule)
 
@@ -51,4 +53,8 @@ def _closing_seconds(context: Context) -> float:
     start = time.monotonic()
     context.probabilities(model, rows)
     a_row = (time.monotonic() - start) / len(rows)
-    return WRITING + a_row * (2 * len(data.test) + min(len(data.unlabelled), PSEUDO_LABELLED))
+    # the best model is written four times: last, its stage, best, artefact
+    megabytes = sum(p.nbytes for p in model.parameters()) / 1e6
+    rows_to_ask = 2 * (len(data.test) + len(context.val_rows))
+    rows_to_ask += min(len(data.unlabelled), PSEUDO_LABELLED)
+    return WRITING + a_row * rows_to_ask + 4 * megabytes / DISK

@@ -20,6 +20,7 @@ from fewlabels.training import checkpoint, optimiser, schedule
 from fewlabels.training.budget import Budget, Clock
 from fewlabels.training.ema import EMA
 from fewlabels.training.optimiser import OptimiserSettings
+from fewlabels.training.threads import ThreadChoice
 
 
 @dataclass(frozen=True)
@@ -115,9 +116,13 @@ def fit(
     started = saved = clock()
     cost = 0.0  # seconds that the last checkpoint took
     first, validated = images, int(progress * settings.validations)
+    # another number of threads adds in another order: where steps are fixed, so is their result
+    most = torch.get_num_threads()
+    choice = ThreadChoice.up_to(most) if budget.steps is None else None
     batches = prefetch(make_batch, step, settings.workers)
     while progress < 1.0:
         batch = next(batches).to(fabric.to_device)
+        stepped = clock()
         for group in optim.param_groups:
             group["lr"] = settings.optimiser.lr * schedule.cosine(progress, settings.warmup)
         student.train()
@@ -129,6 +134,8 @@ def fit(
         fabric.backward(result.loss)
         optim.step()
         ema.update(student.module, step)
+        if choice is not None:
+            torch.set_num_threads(choice.after_step(clock() - stepped, clock()))
         step += 1
         images += len(batch.x) + (0 if batch.weak is None else 2 * len(batch.weak))
 
@@ -147,5 +154,6 @@ def fit(
             saved = clock()
             cost = saved - start
     batches.close()
+    torch.set_num_threads(most)
     save()
     return Fitted(ema.model, step, clock(), images)
