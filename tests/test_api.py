@@ -54,7 +54,8 @@ def test_the_run_folder_holds_what_the_design_says(split_folders: Path, tmp_path
     assert config["model"] == "cnn_small"
     assert config["versions"]["torch"]
     splits = pq.read_table(run.path / "splits.parquet").to_pydict()
-    assert sum(splits["held_out"]) == 2
+    uses = ("labelled", "unlabelled", "test", "held out")
+    assert [splits["used"].count(use) for use in uses] == [6, 24, 12, 2]
     assert all(len(digest) == 32 for digest in splits["digest"])
 
 
@@ -149,6 +150,83 @@ def test_supervised_has_no_baseline_beside_it(split_folders: Path, tmp_path: Pat
 def test_a_finished_run_is_resumed_to_itself(split_folders: Path, tmp_path: Path) -> None:
     run = fl.train(split_folders, out=tmp_path / "run", **QUICK)
     assert fl.resume(run.path).result == run.result
+
+
+def test_labels_that_changed_are_not_resumed(split_folders: Path, tmp_path: Path) -> None:
+    run = fl.train(split_folders, out=tmp_path / "run", **QUICK)
+    (run.path / "result.json").unlink()
+    moved = next((split_folders / "train" / "left").iterdir())
+    moved.rename(split_folders / "train" / "right" / moved.name)
+    with pytest.raises(fl.UserError, match="have changed"):
+        fl.resume(run.path)
+
+
+def test_a_run_is_resumed_from_another_directory(
+    split_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(split_folders.parent)
+    run = fl.train(split_folders.name, out=tmp_path / "run", **QUICK)
+    before = run.result["test"]
+    (run.path / "result.json").unlink()
+    monkeypatch.chdir("/")
+    assert fl.resume(tmp_path / "run").result["test"] == before
+
+
+def test_test_labels_change_nothing_but_the_test_accuracy(
+    split_folders: Path, tmp_path: Path
+) -> None:
+    """Nothing is selected on test: with test labels turned round, the same model comes out."""
+    one = fl.train(split_folders, out=tmp_path / "one", **QUICK)
+    test = split_folders / "test"
+    (test / "left").rename(test / "other")
+    (test / "right").rename(test / "left")
+    (test / "other").rename(test / "right")
+    two = fl.train(split_folders, out=tmp_path / "two", **QUICK)
+    weights = [(run.path / "artefact" / "weights.safetensors").read_bytes() for run in (one, two)]
+    assert weights[0] == weights[1]
+    assert one.result["choice"] == two.result["choice"]
+    total = one.result["test"]["accuracy"] + two.result["test"]["accuracy"]
+    assert total == pytest.approx(1.0)
+
+
+def test_bad_input_leaves_no_run_folder(split_folders: Path, tmp_path: Path) -> None:
+    with pytest.raises(fl.UserError, match="not 100"):
+        fl.train(split_folders, out=tmp_path / "run", labels_per_class=100, **QUICK)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_method_for_unlabelled_images_needs_some(tmp_path: Path, paint: Paint) -> None:
+    for kind, name in enumerate(("left", "right")):
+        paint(tmp_path / "photos" / name, kind, 6)
+    with pytest.raises(fl.UserError, match="no unlabelled images"):
+        fl.train(tmp_path / "photos", out=tmp_path / "a", method="fixmatch", **QUICK)
+    run = fl.train(tmp_path / "photos", out=tmp_path / "b", **QUICK)
+    assert run.result["method"] == "supervised"
+
+
+def test_epochs_give_both_methods_the_same_steps(split_folders: Path, tmp_path: Path) -> None:
+    settings = QUICK | {"epochs": 6}
+    del settings["steps"]
+    run = fl.train(split_folders, out=tmp_path / "run", method="fixmatch", **settings)
+    assert run.result["steps"] == run.result["baseline"]["steps"] == 6 * 32 // (4 * 4)
+
+
+def test_a_time_limit_is_used_and_kept(split_folders: Path, tmp_path: Path) -> None:
+    settings = {"img_size": 16, "weights": "none"}
+    run = fl.train(split_folders, out=tmp_path / "run", time_limit="8s", **settings)
+    assert 5 < run.result["seconds"] < 8.4
+    assert run.result["training_seconds"] > 1
+
+
+def test_a_run_inside_the_data_folder_is_no_data(
+    split_folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(split_folders)
+    one = fl.train(".", **QUICK)
+    two = fl.train(".", **QUICK)
+    assert str(two.path) == "runs/2"
+    assert two.result["skipped"] == one.result["skipped"] == []
+    assert two.result["unlabelled"] == 24
 
 
 def test_images_that_changed_are_not_resumed(

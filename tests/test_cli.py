@@ -181,6 +181,62 @@ def test_a_recipe_gives_settings_and_options_win(
     assert (config["steps"], config["time_limit"], config["seed"]) == (4, None, 5)
 
 
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_exits_with_130_and_says_how_to_go_on(
+    split_folders: Path, tmp_path: Path, how: signal.Signals
+) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "fewlabels", "train", split_folders, "--out", run]
+    process = subprocess.Popen(
+        [*command, "--steps", "100000", *QUICK], stdout=subprocess.PIPE, text=True
+    )
+    for _ in range(1200):
+        if (run / "checkpoints" / "last").exists():
+            break
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(how)
+    shown, _ = process.communicate()
+    assert process.returncode == 130
+    assert f"go on with: fewlabels train --resume {run}" in shown
+
+
+def test_predict_wants_no_labels_and_destroys_no_table(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    split_folders: Path,
+    tmp_path: Path,
+) -> None:
+    run, table = tmp_path / "run", split_folders / "new.csv"
+    assert call(monkeypatch, "train", split_folders, "--out", run, "--steps", "2", *QUICK) == 0
+    names = sorted(path.name for path in (split_folders / "unlabelled").iterdir())[:3]
+    table.write_text("image\n" + "".join(f"unlabelled/{name}\n" for name in names))
+    before = table.read_text()
+    assert call(monkeypatch, "predict", run, table, "-o", table) == 2
+    assert table.read_text() == before
+    out = tmp_path / "out.csv"
+    assert call(monkeypatch, "predict", run, table, "-o", out) == 0
+    assert [row["image"] for row in csv.DictReader(out.open())] == [
+        f"unlabelled/{name}" for name in names
+    ]
+    assert not list(tmp_path.glob(".*.part"))
+
+
+def test_a_wrong_recipe_is_told_with_its_name(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    split_folders: Path,
+    tmp_path: Path,
+) -> None:
+    recipe = tmp_path / "wrong.yaml"
+    for text in ("out: here", "clock: 3", "1: 2", "batch_size: 4.5", "time_limit: [1]"):
+        recipe.write_text(text)
+        assert call(monkeypatch, "train", split_folders, "-c", recipe) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert "wrong.yaml" in error or "--time-limit" in error
+
+
 def test_a_killed_run_goes_on_and_finishes(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -8,6 +8,7 @@ from conftest import Paint, picture
 
 from fewlabels.methods import METHODS
 from fewlabels.procedures.config import Config, read_recipe, seconds
+from fewlabels.settings import make
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -52,7 +53,7 @@ def test_recipes_resolve_and_are_headed_by_command_time_and_accuracy(path: Path)
     settings = read_recipe(path)
     if "time_limit" in settings:
         settings["time_limit"] = seconds(settings["time_limit"])
-    Config.from_dict(settings, path.name)
+    make(Config, settings, path.name)
     header = [line for line in path.read_text().splitlines() if line.startswith("#")]
     text = "\n".join(header)
     assert f"fewlabels train -c recipes/{path.name}" in text

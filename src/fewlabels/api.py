@@ -2,6 +2,7 @@
 
 import platform
 import shlex
+import shutil
 import sys
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -21,16 +22,15 @@ from fewlabels.pixels import cache
 from fewlabels.pixels.preprocess import Preprocess
 from fewlabels.pool.pool import Pool
 from fewlabels.procedures import auto, outcome
-from fewlabels.procedures.config import Config, seconds
+from fewlabels.procedures.config import ABOUT, Config, read_recipe, seconds
 from fewlabels.procedures.prepare import Data, prepare, preprocessing, typical_side
 from fewlabels.procedures.stage import Context
 from fewlabels.procedures.timing import resumed_clock, timed
 from fewlabels.report import html
+from fewlabels.settings import make
 from fewlabels.training.budget import Clock
 from fewlabels.training.events import Events
 from fewlabels.training.folder import RunFolder
-
-ABOUT = ("command", "versions")  # what config.yaml holds beside the settings
 
 
 @dataclass(frozen=True)
@@ -48,29 +48,39 @@ def train(
     time_limit: str | float | None = None,
     console: Console | None = None,
     clock: Clock | None = None,
+    where: str = "train",
     **settings: Any,
 ) -> Run:
     """Trains a classifier on `data` and returns the finished run.
 
     `settings` are fields of `procedures.config.Config`: method, model, seed, steps, …; `time_limit`
-    is in seconds or a text such as "10m"; `clock` counts the seconds since the command began.
-    Raises UserError for bad input.
+    is in seconds or a text such as "10m". `clock` counts the seconds since the command began and
+    `where` names the settings' origin in errors: both are for a caller that is a command itself.
+    Raises UserError for bad input, and leaves no run folder then.
     """
     clock = clock or Clock()
-    limit = None if time_limit is None else seconds(time_limit)
-    origin = data.origin if isinstance(data, Pool) else str(data)
-    config = Config.from_dict({"data": origin, "time_limit": limit, **settings}, "train")
-    pool = data if isinstance(data, Pool) else Pool.scan(data)
+    pool = data if isinstance(data, Pool) else None
+    fixed = {
+        "data": pool.origin if pool else str(data),
+        "time_limit": None if time_limit is None else seconds(time_limit),
+    }
+    config = make(Config, settings | fixed, where)
+    pool = pool or Pool.scan(data)  # type: ignore[arg-type]
     built = _start(config, pool)
-    config = config.resolved(typical_side(pool), built.size, pool.mirror)
+    config = config.resolved(pool.origin, typical_side(pool), built.size, pool.mirror)
     catalog.accepts(built.model, config.model, config.img_size or 0)
     device = _fabric(config)
     folder = RunFolder.create(Path(out) if out else None)
     versions = {name: version(name) for name in ("fewlabels", "torch", "numpy", "numba")}
     versions["python"] = platform.python_version()
-    command = " ".join(["fewlabels", *map(shlex.quote, sys.argv[1:])])
-    folder.write_config(config.to_dict() | dict(zip(ABOUT, (command, versions), strict=True)))
-    return _execute(config, pool, built, device, folder, console, clock)
+    about = dict(zip(ABOUT, (_command(config), versions), strict=True))
+    folder.write_config(config.to_dict() | about)
+    try:
+        return _execute(config, pool, built, device, folder, console, clock)
+    except UserError:
+        if not folder.last.exists():  # nothing has been trained: the same --out can be used again
+            shutil.rmtree(folder.path)
+        raise
 
 
 def resume(path: str | Path, *, console: Console | None = None) -> Run:
@@ -78,10 +88,10 @@ def resume(path: str | Path, *, console: Console | None = None) -> Run:
     folder = RunFolder.open(Path(path))
     result = folder.read_json("result.json")
     if result is not None:
+        if not (folder.path / "report.html").exists():
+            html.write(folder.path)
         return Run(folder.path, result)
-    saved = folder.read_config()
-    settings = {key: value for key, value in saved.items() if key not in ABOUT}
-    config = Config.from_dict(settings, str(folder.path / "config.yaml"))
+    config = make(Config, read_recipe(folder.path / "config.yaml"), str(folder.path))
     pool = Pool.scan(config.data)
     built = _start(config, pool)
     clock = resumed_clock(folder)
@@ -103,35 +113,51 @@ def _execute(
     clock: Clock,
 ) -> Run:
     events = Events(folder, console or Console(quiet=True))
-    size = config.img_size or 0
-    with events.stage("reading"):
-        digest = cache.fingerprint(pool.source, progress=events.count)
-    outcome.same_images(folder.path / "splits.parquet", digest)
-    with events.stage("decoding"):
-        data = prepare(pool, digest, size, config.seed, config.labels_per_class, events.count)
-    outcome.write_splits(data, folder.path / "splits.parquet")
-    folder.write_json("classes.json", list(pool.classes))
-    for line in _introduction(data, config, folder, built.note):
-        events.say(line)
-
-    if not compiled():
-        events.say("compiling the augmentation kernel: once, about 20 seconds")
-    compile_kernel()
-    base = Preprocess(size, built.mean, built.std) if built.mean and built.std else None
-    preprocess = preprocessing(data, base, size)
-    context = timed(Context(config, built, data, preprocess, folder, events, device, clock))
     try:
+        data = _read(config, pool, folder, events)
+        for line in _introduction(data, config, folder, built.note):
+            events.say(line)
+        if not compiled():
+            events.say("compiling the augmentation kernel: once, about 20 seconds")
+        compile_kernel()
+        size = config.img_size or 0
+        base = Preprocess(size, built.mean, built.std) if built.mean and built.std else None
+        preprocess = preprocessing(data, base, size)
+        context = timed(Context(config, built, data, preprocess, folder, events, device, clock))
         chosen = auto.run(context)
+        outcome.write_predictions(context, chosen, folder.path / "predictions.parquet")
+        outcome.write_gallery(context, chosen, folder.path / "gallery.parquet")
+        artefact.write(folder)
+        result = outcome.result(context, chosen)
+        folder.write_json("result.json", result)
+        html.write(folder.path)
     except KeyboardInterrupt:
         events.say(f"interrupted; go on with: fewlabels train --resume {folder.path}")
         raise
-    outcome.write_predictions(context, chosen, folder.path / "predictions.parquet")
-    outcome.write_gallery(context, chosen, folder.path / "gallery.parquet")
-    artefact.write(folder)
-    result = outcome.result(context, chosen)
-    folder.write_json("result.json", result)
-    html.write(folder.path)
     return Run(folder.path, result)
+
+
+def _read(config: Config, pool: Pool, folder: RunFolder, events: Events) -> Data:
+    with events.stage("reading"):
+        digest = cache.fingerprint(pool.source, progress=events.count)
+    with events.stage("decoding"):
+        data = prepare(
+            pool,
+            digest,
+            config.img_size or 0,
+            config.seed,
+            config.labels_per_class,
+            events.count,
+        )
+    outcome.write_splits(data, folder)
+    return data
+
+
+def _command(config: Config) -> str:
+    """What was typed, or the call that does the same."""
+    if Path(sys.argv[0]).name in ("fewlabels", "__main__.py"):
+        return " ".join(["fewlabels", *map(shlex.quote, sys.argv[1:])])
+    return f"fewlabels.train({config.data!r}, …)"
 
 
 def _start(config: Config, pool: Pool) -> catalog.Built:

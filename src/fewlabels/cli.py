@@ -67,22 +67,32 @@ def check(
     """What is in the pool: counts by class and split, unreadable files, copies, leaks."""
     import json
 
+    from rich.progress import Progress
+
     from fewlabels.pixels.decode import decode
     from fewlabels.pool.check import check as run_check
     from fewlabels.pool.pool import Pool
     from fewlabels.report.console import print_check
 
-    checked = run_check(Pool.scan(data), decode)
+    console = _console()
+    bar = Progress(console=console, transient=True, disable=as_json or not console.is_terminal)
+    task = bar.add_task("reading", total=None)
+    with bar:
+        checked = run_check(
+            Pool.scan(data), decode, lambda done, of: bar.update(task, completed=done, total=of)
+        )
     if as_json:
         print(json.dumps(checked.to_json(), indent=2, ensure_ascii=False))
     else:
-        print_check(checked, _console())
+        print_check(checked, console)
 
 
 @app.command()
 def train(
     data: Annotated[str | None, typer.Argument(metavar="DATA", help="See check.")] = None,
-    method: Annotated[str | None, typer.Option(help="auto, supervised or fixmatch. [auto]")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="auto, or a method such as fixmatch. [auto]")
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(help="cnn_small, lenet5, any torchvision or timm name, local-dir:… [auto]"),
@@ -137,8 +147,12 @@ def train(
             from fewlabels.procedures.config import read_recipe
 
             settings = _merge(read_recipe(recipe), settings)
-            data = data or settings.pop("data", None)
-            settings.pop("data", None)
+            data = data or settings.get("data")
+            settings = {k: v for k, v in settings.items() if k != "data"} | {
+                "where": f"-c {recipe}"
+            }
+            if reserved := {"out", "console", "clock"} & settings.keys():
+                raise UserError(f"-c {recipe}: no setting is named '{reserved.pop()}'")
         if data is None:
             raise UserError("train: name DATA: a folder, a .csv table, Parquet, or digits")
         run = api.train(data, out=out, console=console, clock=CLOCK, **settings)
@@ -161,17 +175,23 @@ def predict(
     console = _console()
     if out.suffix.lower() != ".csv":
         raise UserError(f"-o {out}: must end in .csv")
-    found, classifier = find(paths), load(run, device)
+    if any(path.exists() and out.exists() and path.samefile(out) for path in paths):
+        raise UserError(f"-o {out}: is one of the inputs; name another file")
+    classifier, found = load(run, device), find(paths)
     columns = (SpinnerColumn(), TextColumn("{task.completed:,} images"))
     bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     task = bar.add_task("", total=None)
+    fresh = out.with_name(f".{out.name}.part")  # what is there stays until all is done
     try:
-        with out.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file, bar:
+        with fresh.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file, bar:
             images, failed = write_csv(
                 classifier, found, file, lambda done: bar.update(task, completed=done)
             )
+        fresh.replace(out)
     except OSError as error:
         raise UserError(f"-o {out}: cannot be written ({error.strerror})") from error
+    finally:
+        fresh.unlink(missing_ok=True)
     unread = f"; {failed} could not be read, see the column error" if failed else ""
     console.print(f"{out}: {images:,} images{unread}", highlight=False)
 
@@ -206,8 +226,7 @@ def main() -> NoReturn:
     """Runs the command line; bad input ends in one line and exit code 2."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        app(standalone_mode=False)
-        code = 0
+        code = app(standalone_mode=False) or 0  # typer returns 130 for an interrupt
     except UserError as error:
         print(f"fewlabels: {error}", file=sys.stderr)
         code = 2

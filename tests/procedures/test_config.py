@@ -4,6 +4,7 @@ import pytest
 
 from fewlabels.errors import UserError
 from fewlabels.procedures.config import Config, read_recipe, seconds
+from fewlabels.settings import make
 
 
 @pytest.mark.parametrize(
@@ -37,35 +38,49 @@ def test_what_is_no_time_is_refused(text: str) -> None:
         ({"precision": "8"}, "--precision"),
         ({"optimiser": "lion"}, "--optimiser"),
         ({"colour": 3}, "colour"),
-        ({"batch_size": "many"}, "wrong kind"),
+        ({"batch_size": 4.5}, "batch_size must be a whole number, not 4.5"),
+        ({"batch_size": 1}, "--batch-size 1"),
+        ({"model": 5}, "model must be a text"),
+        ({"weak": 3}, "weak must be a text"),
+        ({"lr": float("nan")}, "lr must be a number"),
+        ({"seed": 10**20}, "--seed"),
+        ({"ema_decay": 2.0}, "--ema-decay"),
+        ({"weight_decay": -1.0}, "--weight-decay"),
+        ({"labels_per_class": 0}, "--labels-per-class 0"),
+        ({"method": "fixmatch", "settings": {"ratio": 0}}, "ratio 0"),
+        ({"method": "fixmatch", "settings": {"ratio": 2.5}}, "ratio must be a whole number"),
+        ({"method": "fixmatch", "settings": {"threshold": "high"}}, "threshold must be a number"),
+        ({"method": "fixmatch", "settings": {"align": 1}}, "align must be true or false"),
+        ({"method": "supervised", "settings": {"view": "medium"}}, "weak, strong"),
+        ({"batch_size": "many"}, "batch_size must be a whole number"),
     ],
 )
 def test_settings_that_cannot_be_are_told_in_one_line(
     settings: dict[str, object], says: str
 ) -> None:
     with pytest.raises(UserError) as error:
-        Config.from_dict({"data": "digits", **settings}, "recipe.yaml")
+        make(Config, {"data": "digits", **settings}, "recipe.yaml")
     assert says in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_resolution_fills_in_what_depends_on_the_pool() -> None:
-    config = Config("digits").resolved(side=8, model_side=None, mirror=False)
+    config = Config("digits").resolved("digits", side=8, model_side=None, mirror=False)
     assert config.model == "cnn_small"
     assert config.img_size == 32
     assert config.time_limit == 600
     assert "flip" not in f"{config.weak}{config.strong}"
-    photos = Config("photos", steps=5).resolved(side=500, model_side=224, mirror=True)
+    photos = Config("photos", steps=5).resolved("photos", side=500, model_side=224, mirror=True)
     assert photos.img_size == 224
     assert photos.time_limit is None
     assert "flip" in f"{photos.weak}"
-    asked = Config("photos", img_size=48, lr=0.1, weak="none").resolved(500, 224, True)
+    asked = Config("photos", img_size=48, lr=0.1, weak="none").resolved("photos", 500, 224, True)
     assert (asked.img_size, asked.lr, asked.weak) == (48, 0.1, "none")
 
 
 def test_resolving_twice_changes_nothing() -> None:
-    once = Config("digits").resolved(8, None, False)
-    assert once.resolved(500, 224, True) == once
+    once = Config("digits").resolved("digits", 8, None, False)
+    assert once.resolved("digits", 500, 224, True) == once
 
 
 def test_a_recipe_that_is_none_is_told(tmp_path: Path) -> None:

@@ -71,3 +71,25 @@ def test_shared_tensors_are_saved(tmp_path: Path) -> None:
     loaded = checkpoint.load(tmp_path / "last")
     assert loaded is not None
     assert torch.equal(loaded["a"], loaded["b"])
+
+
+def test_two_kills_in_a_row_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first between the renames, the second before anything of the next save is in place."""
+    folder = tmp_path / "last"
+    checkpoint.save(folder, state(1.0))
+    real, calls = os.replace, []
+
+    def killed(source: Path, target: Path) -> None:
+        calls.append(source)
+        if len(calls) == allowed + 1:
+            raise KeyboardInterrupt
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", killed)
+    for allowed in (1, 0):  # noqa: B007
+        calls.clear()
+        with pytest.raises(KeyboardInterrupt):
+            checkpoint.save(folder, state(2.0))
+        loaded = checkpoint.load(folder)
+        assert loaded is not None
+        assert loaded["model"]["w"][0, 0].item() == 1.0

@@ -40,4 +40,3 @@ OPERATIONS: dict[str, Operation] = {
 }
 
 FIXMATCH = tuple(name for name in OPERATIONS if name != "invert")
-GEOMETRIC = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")

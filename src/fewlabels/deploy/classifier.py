@@ -108,6 +108,8 @@ class Classifier:
 
 
 def _several(images: Picture | Iterable[Picture]) -> Iterable[Picture]:
+    if isinstance(images, np.ndarray) and images.ndim == 4:
+        return list(images)
     if isinstance(images, str | Path | bytes | Image.Image | np.ndarray):
         return [images]
     return images

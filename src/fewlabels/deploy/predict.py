@@ -24,8 +24,12 @@ def find(paths: Sequence[Path]) -> Iterator[tuple[str, Picture]]:
 
 
 def _images(path: Path) -> Iterator[tuple[str, Picture]]:
-    if path == DIGITS or path.suffix.lower() in (".csv", ".parquet"):
-        return _rows(Pool.scan(str(path)))
+    if path == DIGITS and not path.exists():
+        return _rows(Pool.scan("digits"))
+    if path.suffix.lower() == ".csv" and path.is_file():
+        return _listed(path)
+    if path.suffix.lower() == ".parquet" and path.is_file():
+        return _rows(Pool.scan(path))
     if path.is_dir():
         inside = walk(path)
         if not inside.images and any(name.lower().endswith(".parquet") for name in inside.others):
@@ -44,6 +48,16 @@ def _rows(pool: Pool) -> Iterator[tuple[str, Picture]]:
             yield pool.source.name(row), pool.source.read(row)
         except OSError:  # it vanished since the table was read
             yield pool.source.name(row), b""
+
+
+def _listed(table: Path) -> Iterator[tuple[str, Picture]]:
+    """The column `image` of a CSV; nobody needs labels to predict."""
+    with table.open(newline="", encoding="utf-8-sig") as file:
+        rows = csv.DictReader(file)
+        if "image" not in (rows.fieldnames or ()):
+            raise UserError(f"{table}: has no column 'image'")
+        names = [row["image"] for row in rows]
+    return ((name, table.parent / name) for name in names)
 
 
 def write_csv(

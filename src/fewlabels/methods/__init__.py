@@ -6,6 +6,7 @@ from typing import Any
 from fewlabels.errors import UserError
 from fewlabels.methods import fixmatch, supervised
 from fewlabels.methods.method import Batch, Facts, Method, Step, Views
+from fewlabels.settings import make
 
 __all__ = ["METHODS", "Batch", "Facts", "Method", "Step", "Views", "create", "resolve"]
 
@@ -34,7 +35,7 @@ def resolve(name: str, settings: dict[str, Any]) -> Any:
             raise UserError(
                 f"setting '{key}' has no effect in the method {name}; it takes {', '.join(known)}"
             )
-    return METHODS[name].settings(**settings)
+    return make(METHODS[name].settings, settings, f"method {name}")
 
 
 def create(name: str, facts: Facts, settings: Any) -> Method:

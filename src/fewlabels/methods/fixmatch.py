@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 from fewlabels.methods.alignment import Alignment, estimated_prior
 from fewlabels.methods.method import Batch, Facts, Method, Step, Student, Views
+from fewlabels.settings import between
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,12 @@ class Settings:
     ratio: int = 4  # μ, unlabelled images for each labelled one; ours, the paper's is 7
     align: bool = True  # distribution alignment
     momentum: float = 0.99  # of the alignment's moving average; ours, for a few hundred steps
+
+    def __post_init__(self) -> None:
+        between("threshold", self.threshold, 0)
+        between("weight", self.weight, 0)
+        between("ratio", self.ratio, 1, 1000)
+        between("momentum", self.momentum, 0, 1)
 
 
 class FixMatch(Method):

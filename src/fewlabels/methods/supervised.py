@@ -10,12 +10,17 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 
 from fewlabels.methods.method import Batch, Facts, Method, Step, Student, Views
+from fewlabels.settings import between, one_of
 
 
 @dataclass(frozen=True)
 class Settings:
     label_smoothing: float = 0.0  # ε
     view: str = "strong"  # the augmentation of the labelled images: weak or strong
+
+    def __post_init__(self) -> None:
+        between("label_smoothing", self.label_smoothing, 0, 1)
+        one_of("view", self.view, ("weak", "strong"))
 
 
 class Supervised(Method):

@@ -51,6 +51,10 @@ def walk(root: Path) -> Listing:
             if os.path.islink(path) and _inside(folder, os.path.realpath(path)):
                 kept.remove(name)
                 skipped.append(Skipped(relative(path), "a link to a folder that contains it"))
+            elif os.path.exists(os.path.join(path, "config.yaml")) and os.path.exists(
+                os.path.join(path, "train.log")
+            ):
+                kept.remove(name)  # one of our run folders, begun inside the data folder
         folders[:] = kept
         for name in files:
             if not _hidden(name):

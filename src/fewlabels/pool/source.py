@@ -1,6 +1,7 @@
 """Where the encoded images come from: files, Parquet shards or memory, all read by row."""
 
 import hashlib
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -46,7 +47,8 @@ class Files:
         return len(self.paths)
 
     def name(self, row: int) -> str:
-        return self.paths[row]
+        # a name that is not UTF-8 is shown escaped: it must fit into tables, JSON and terminals
+        return os.fsencode(self.paths[row]).decode(errors="backslashreplace")
 
     def read(self, row: int) -> bytes:
         return (self.root / self.paths[row]).read_bytes()

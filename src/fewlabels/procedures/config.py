@@ -1,7 +1,8 @@
 """Everything a user can set for a run, and its resolution into what the run will do."""
 
+import math
 import re
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,25 @@ import yaml
 from fewlabels.augment.policy import STRONG, WEAK, Policy
 from fewlabels.errors import UserError
 from fewlabels.methods import resolve
+from fewlabels.settings import between, one_of
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+ABOUT = ("command", "versions")  # what config.yaml holds beside the settings
 OPTIMISERS = ("sgd", "adamw")
+TINY = 1e-9  # for what must be greater than 0
+RANGES = (
+    ("time_limit", TINY, math.inf),
+    ("epochs", 1, 1e9),
+    ("steps", 1, 1e9),
+    ("labels_per_class", 1, math.inf),
+    ("img_size", 8, 4096),
+    ("batch_size", 2, 1e6),  # batch norm has no statistics of one image
+    ("lr", TINY, math.inf),
+    ("weight_decay", 0, math.inf),
+    ("ema_decay", 0, 0.999999),
+    ("seed", 0, 2**31 - 1),
+    ("workers", 1, 1024),
+)
 VIEWS = {"weak": WEAK, "strong": STRONG}
 
 
@@ -44,7 +61,7 @@ class Config:
 
     def __post_init__(self) -> None:
         """UserError for what cannot be."""
-        limits = [name for name in ("time_limit", "epochs", "steps") if getattr(self, name)]
+        limits = [n for n in ("time_limit", "epochs", "steps") if getattr(self, n) is not None]
         if len(limits) > 1:
             raise UserError("name one of --time-limit, --epochs and --steps, not several")
         if self.method != "auto":
@@ -53,16 +70,10 @@ class Config:
             raise UserError(
                 f"setting '{next(iter(self.settings))}' has no effect in auto; name a --method"
             )
-        _one_of("--precision", self.precision, PRECISIONS)
-        _one_of("--optimiser", self.optimiser, OPTIMISERS)
-        for name, least in (("batch_size", 1), ("workers", 1), ("seed", 0), ("img_size", 8)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise UserError(f"--{name.replace('_', '-')} {value}: at least {least}")
-        for name in ("time_limit", "epochs", "steps", "lr"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise UserError(f"--{name.replace('_', '-')} {value}: must be greater than 0")
+        one_of("--precision", self.precision, PRECISIONS)
+        one_of("--optimiser", self.optimiser, OPTIMISERS)
+        for name, least, most in RANGES:
+            between(f"--{name.replace('_', '-')}", getattr(self, name), least, most)
         for view in ("weak", "strong"):
             text = getattr(self, view)
             if text is not None:
@@ -84,37 +95,26 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any], where: str) -> "Config":
-        """UserError names the key of `where` that is none of ours."""
-        known = [f.name for f in fields(cls)]
-        for key in values:
-            if key not in known:
-                raise UserError(
-                    f"{where}: no setting is named '{key}'; there are {', '.join(known)}"
-                )
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise UserError(
-                f"{where}: a setting has a value of the wrong kind ({error})"
-            ) from error
-
-    def resolved(self, side: int, model_side: int | None, mirror: bool) -> "Config":
+    def resolved(self, data: str, side: int, model_side: int | None, mirror: bool) -> "Config":
         """The settings with what depends on the pool and the model filled in.
 
-        `side`: of a typical image, in pixels; `model_side`: what the model was made for, if it
-        was made for one; `mirror`: whether a mirrored image still shows the same.
+        `data`: where the pool lies, from wherever the run is resumed; `side`: of a typical image,
+        in pixels; `model_side`: what the model was made for, if it was made for one; `mirror`:
+        whether a mirrored image still shows the same.
         """
 
         def default(view: str) -> str | None:
             policy = VIEWS[view] if mirror else VIEWS[view].without("flip")
             return str(policy) if view in self.views else None
 
+        named = self.weights in ("auto", "none")
+        weights = self.weights if named else str(Path(self.weights).expanduser().absolute())
         default_lr = {"adamw": 0.003, "sgd": 0.05}[self.optimiser]
         limited = self.time_limit or self.epochs or self.steps
         return replace(
             self,
+            data=data,
+            weights=weights,
             model=self.model_name,
             img_size=self.img_size or model_side or small_size(side),
             lr=self.lr or default_lr,
@@ -148,9 +148,4 @@ def read_recipe(path: Path) -> dict[str, Any]:
         raise UserError(f"-c {path}: cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise UserError(f"-c {path}: must hold settings, one 'name: value' a line")
-    return values
-
-
-def _one_of(option: str, value: str, among: tuple[str, ...]) -> None:
-    if value not in among:
-        raise UserError(f"{option} {value}: must be one of {', '.join(among)}")
+    return {str(key): value for key, value in values.items() if key not in ABOUT}

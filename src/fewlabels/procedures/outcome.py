@@ -20,6 +20,7 @@ from fewlabels.pixels.decode import Unreadable, decode
 from fewlabels.procedures.auto import BASELINE, Chosen
 from fewlabels.procedures.prepare import Data, Rows
 from fewlabels.procedures.stage import Context, Trained
+from fewlabels.training.folder import RunFolder
 
 PICTURES = 24  # of each kind in the gallery
 PICTURE_SIDE = 128  # pixels
@@ -159,28 +160,35 @@ def write_gallery(context: Context, chosen: Chosen, path: Path) -> None:
     )
 
 
-def write_splits(data: Data, path: Path) -> None:
-    """Which image was used for what: name, content digest, split, label, held out in trials."""
-    held_out = np.zeros(len(data.pool), dtype=bool)
-    held_out[data.held_out] = True
-    columns = {
-        "name": [data.pool.source.name(row) for row in range(len(data.pool))],
-        "digest": list(data.digest),
-        "split": data.pool.split.tolist(),
-        "label": data.pool.label,
-        "held_out": held_out,
-    }
-    _write(pa.table(columns), path)
+def write_splits(data: Data, folder: RunFolder) -> None:
+    """Which image is used for what: `splits.parquet` and `classes.json`.
 
-
-def same_images(splits: Path, digest: tuple[str, ...]) -> None:
-    """UserError when a run that is resumed finds other images than it began with."""
-    if splits.exists():
-        before = pq.read_table(splits, columns=["digest"])["digest"].to_pylist()
-        if tuple(before) != digest:
-            raise UserError(
-                f"{splits.parent}: the images have changed since this run began; start a new one"
-            )
+    UserError when a run that is resumed would use other images, labels or classes than it began
+    with.
+    """
+    used = np.full(len(data.pool), "left out", dtype="U10")
+    for name in ("labelled", "unlabelled", "val", "test"):
+        used[getattr(data, name)] = name
+    used[data.held_out] = "held out"
+    table = pa.table(
+        {
+            "name": [data.pool.source.name(row) for row in range(len(data.pool))],
+            "digest": list(data.digest),
+            "split": data.pool.split.tolist(),
+            "label": data.pool.label,
+            "used": used.tolist(),  # "held out": labelled, and validated on in trials
+        }
+    )
+    path = folder.path / "splits.parquet"
+    before = folder.read_json("classes.json")
+    if before is not None and (
+        before != list(data.pool.classes) or not pq.read_table(path).equals(table)
+    ):
+        raise UserError(
+            f"{folder.path}: images or labels have changed since this run began; start a new one"
+        )
+    _write(table, path)
+    folder.write_json("classes.json", list(data.pool.classes))
 
 
 def _right(p: NDArray[np.float64], data: Data, rows: Rows) -> NDArray[np.bool_]:

@@ -27,8 +27,8 @@ def save(folder: Path, state: dict[str, Any]) -> None:
         with file.open("rb") as handle:
             os.fsync(handle.fileno())
     old = _aside(folder)
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
+    if folder.exists():  # else the older one is all there is: a kill came between the renames
+        shutil.rmtree(old, ignore_errors=True)
         os.replace(folder, old)
     os.replace(fresh, folder)
     shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,50 @@
+"""Settings are frozen dataclasses; what a user gives for them is checked here, for all of them."""
+
+import math
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from fewlabels.errors import UserError
+
+T = TypeVar("T")
+_WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+
+
+def make(kind: type[T], values: dict[str, Any], where: str) -> T:
+    """An instance of the dataclass `kind`. UserError for an unknown key or a value of a wrong type.
+
+    `where` is what the line begins with: the file or call that the values come from.
+    """
+    types = get_type_hints(kind)
+    for key, value in values.items():
+        if key not in types:
+            raise UserError(f"{where}: no setting is named '{key}'; there are {', '.join(types)}")
+        wanted = [t for t in get_args(types[key]) or (types[key],) if t is not type(None)]
+        if get_origin(types[key]) is dict:
+            wanted = [dict]
+        if value is None and type(None) in get_args(types[key]):
+            continue
+        if not any(_is(value, one) for one in wanted):
+            words = " or ".join(_WORDS.get(one, one.__name__) for one in wanted)
+            raise UserError(f"{where}: {key} must be {words}, not {value!r}")
+    return kind(**values)
+
+
+def between(name: str, value: float | None, low: float, high: float = math.inf) -> None:
+    """UserError unless `value` is None or low <= value <= high."""
+    if value is not None and not low <= value <= high:
+        bounds = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
+        raise UserError(f"{name} {value}: must be {bounds}")
+
+
+def one_of(name: str, value: str, among: tuple[str, ...]) -> None:
+    """UserError unless `value` is among them."""
+    if value not in among:
+        raise UserError(f"{name} {value}: must be one of {', '.join(among)}")
+
+
+def _is(value: Any, kind: type[Any]) -> bool:
+    if isinstance(value, bool):
+        return kind is bool
+    if kind is float:
+        return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, kind)
