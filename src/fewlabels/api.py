@@ -16,7 +16,7 @@ from rich.console import Console
 from fewlabels.augment.views import compile_kernel, compiled
 from fewlabels.deploy import artefact
 from fewlabels.deploy.classifier import Classifier
-from fewlabels.errors import UserError
+from fewlabels.errors import UserError, one_line
 from fewlabels.models import catalog
 from fewlabels.pixels import cache
 from fewlabels.pixels.preprocess import Preprocess
@@ -171,7 +171,7 @@ def _fabric(config: Config) -> Fabric:
     try:
         return Fabric(accelerator=config.device, devices=1, precision=config.precision)  # type: ignore[arg-type]
     except Exception as error:  # Fabric raises its own, ValueError and RuntimeError
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise UserError(f"--device {config.device}: cannot be used here ({reason})") from error
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 
 from fewlabels.deploy.classifier import Classifier
-from fewlabels.errors import UserError
+from fewlabels.errors import UserError, one_line
 from fewlabels.models import catalog
 from fewlabels.pixels.preprocess import Preprocess
 from fewlabels.training import checkpoint
@@ -51,7 +51,7 @@ def load(run: Path, device: str = "cpu") -> Classifier:
     except UserError:
         raise
     except Exception as error:  # broken JSON, absent or torn weights, weights of another model
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise UserError(f"{place}: is damaged ({reason}); copy it anew or train again") from error
 
 

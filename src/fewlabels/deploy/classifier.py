@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from fewlabels.errors import UserError
+from fewlabels.errors import UserError, one_line
 from fewlabels.evaluate.predictions import BATCH, logits, softmax
 from fewlabels.models.catalog import head
 from fewlabels.pixels.cache import square
@@ -41,7 +41,7 @@ class Classifier:
         try:
             self.model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         except Exception as error:  # torch raises AssertionError, RuntimeError, ValueError
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error)
             raise UserError(f"--device {device}: cannot be used here ({reason})") from error
         self.classes = classes
         self.preprocess = preprocess
@@ -93,7 +93,7 @@ class Classifier:
                 pixels.append(self._read(image))
                 reasons.append("")
             except (OSError, Unreadable, TypeError, ValueError) as error:
-                reasons.append(" ".join(str(error).split()) or type(error).__name__)
+                reasons.append(one_line(error))
         p = np.zeros((0, len(self.classes)))
         if pixels:
             p = softmax(logits(self.model, np.stack(pixels), self.preprocess, self.device))

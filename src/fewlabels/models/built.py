@@ -10,7 +10,7 @@ from urllib.parse import urlparse
 
 from torch import nn
 
-from fewlabels.errors import UserError
+from fewlabels.errors import UserError, one_line
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,5 @@ def reachable(url: str, seconds: float = 2.0) -> bool:
 
 def without_weights(name: str, online: bool, error: Exception) -> str:
     """The note when pretrained weights cannot be had."""
-    why = line(error) if online else "no network, and they are not in the cache"
+    why = one_line(error) if online else "no network, and they are not in the cache"
     return f"{name}: no pretrained weights ({why}); it starts from random ones"
-
-
-def line(error: Exception) -> str:
-    """An exception's message as one line of bearable length."""
-    return " ".join(str(error).split())[:200]

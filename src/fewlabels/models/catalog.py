@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from fewlabels.errors import UserError
+from fewlabels.errors import UserError, one_line
 from fewlabels.models import from_timm, from_torchvision, weights_file
-from fewlabels.models.built import Built, head, line, near
+from fewlabels.models.built import Built, head, near
 from fewlabels.models.cnn_small import CnnSmall
 from fewlabels.models.lenet5 import LeNet5
 
@@ -65,7 +65,7 @@ def accepts(model: nn.Module, name: str, size: int) -> None:
     except Exception as error:  # each model fails in its own way
         raise UserError(
             f"--model {name}: cannot take images of {size} px; name another --img-size "
-            f"({line(error)})"
+            f"({one_line(error)})"
         ) from error
     finally:
         model.train(training)

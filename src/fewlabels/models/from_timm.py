@@ -7,8 +7,8 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from fewlabels.errors import UserError
-from fewlabels.models.built import Built, line, near, reachable, without_weights
+from fewlabels.errors import UserError, one_line
+from fewlabels.models.built import Built, near, reachable, without_weights
 from fewlabels.models.torchvision_repair import repair
 
 HUB = "https://huggingface.co"
@@ -45,14 +45,16 @@ def build(name: str, num_classes: int, pretrained: bool, arguments: dict[str, An
                 weights = wanted
             except Exception as error:  # every hub client raises its own
                 if prefix != "timm" or isinstance(error, TypeError):
-                    raise UserError(f"--model {name}: cannot be loaded: {line(error)}") from error
+                    raise UserError(
+                        f"--model {name}: cannot be loaded: {one_line(error)}"
+                    ) from error
                 note = without_weights(bare, online, error)
         try:
             if weights == "none":
                 model = timm.create_model(wanted, False, num_classes=num_classes, **arguments)
             architecture, own = _recipe(prefix, bare)
         except Exception as error:
-            raise UserError(f"--model {name}: cannot be built: {line(error)}") from error
+            raise UserError(f"--model {name}: cannot be built: {one_line(error)}") from error
     about = model.pretrained_cfg
     size = int(about["input_size"][-1])
     if weights == "none":  # then only a fixed input size binds

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fewlabels.errors import UserError
-from fewlabels.models.built import head, line
+from fewlabels.errors import UserError, one_line
+from fewlabels.models.built import head
 
 
 def load(model: nn.Module, path: Path) -> str:
@@ -43,7 +43,7 @@ def _state(path: Path) -> dict[str, Tensor]:
                 f"--weights {path}: is a pickle that could run code; save the state dictionary as "
                 ".safetensors"
             ) from error
-        raise UserError(f"--weights {path}: cannot be read: {line(error)}") from error
+        raise UserError(f"--weights {path}: cannot be read: {one_line(error)}") from error
     for wrapper in ("state_dict", "model"):  # as training scripts save it
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]

@@ -20,6 +20,8 @@ from PIL import (  # noqa: F401
     WebPImagePlugin,
 )
 
+from fewlabels.errors import one_line
+
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # MPO, a JPEG of two pictures, is a JPEG
 MOST_PIXELS = 178_000_000  # about Pillow's own limit: half a gigabyte once decoded
 PAD = (124, 116, 104)  # ImageNet's mean, which normalises to about zero
@@ -56,7 +58,7 @@ def decode(data: bytes) -> Image.Image:
     except Exception as error:
         # A damaged file makes Pillow raise nearly anything: OSError, SyntaxError, struct.error,
         # ValueError, zlib.error, … ; none of them may end a run over 40,000 images.
-        raise Unreadable(" ".join(str(error).split()) or type(error).__name__) from error
+        raise Unreadable(one_line(error)) from error
 
 
 def to_picture(image: Image.Image) -> Image.Image:

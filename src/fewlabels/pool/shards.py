@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from fewlabels.errors import UserError
+from fewlabels.errors import UserError, one_line
 from fewlabels.pool.folder import Listing, unread_format
 from fewlabels.pool.pool import SPLIT_NAMES, UNLABELLED_NAMES, Pool, Skipped, assemble
 from fewlabels.pool.source import ParquetImages
@@ -100,7 +100,7 @@ def _schema(path: Path) -> Any:
     try:
         return pq.read_schema(path)
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path}: not a Parquet file, or damaged ({_line(error)})") from None
+        raise UserError(f"{path}: not a Parquet file, or damaged ({one_line(error)})") from None
 
 
 def _holds_images(path: Path, schema: Any) -> bool:
@@ -128,7 +128,7 @@ def _read_small(file: Path) -> Any:
         with pq.ParquetFile(file) as table:
             return table.read(columns=["image.path", *present])
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{file}: cannot be read ({_line(error)})") from None
+        raise UserError(f"{file}: cannot be read ({one_line(error)})") from None
 
 
 def _texts(table: Any, column: str, count: int) -> list[str]:
@@ -186,14 +186,10 @@ def _path_rows(path: Path, schema: Any) -> list[Row]:
         with pq.ParquetFile(path) as file:
             table = file.read(columns=present)
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path}: cannot be read ({_line(error)})") from None
+        raise UserError(f"{path}: cannot be read ({one_line(error)})") from None
     columns = {name: _texts(table, name, table.num_rows) for name in present}
     columns["label"] = _labels(path, table)
     return [
         Row(f"row {row}", **{name: values[row] for name, values in columns.items()})
         for row in range(table.num_rows)
     ]
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())

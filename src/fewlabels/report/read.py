@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import yaml
 from numpy.typing import NDArray
 
-from fewlabels.errors import UserError
+from fewlabels.errors import UserError, one_line
 
 Row = dict[str, Any]
 
@@ -61,7 +61,7 @@ def _config(folder: Path) -> dict[str, Any]:
     try:
         config = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise UserError(f"{file} cannot be read: {reason}") from error
     if not isinstance(config, dict):
         raise UserError(f"{file} holds no settings: is {folder} a run folder?")
