@@ -1,4 +1,7 @@
-"""Small pools of real files, made by the tests: bright squares on the left, or on the right."""
+"""Small pools of real files, made by the tests: bright squares above, or below.
+
+Not left and right: views are mirrored.
+"""
 
 import os
 import zlib
@@ -22,10 +25,10 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 def picture(kind: int, seed: int, side: int = 16) -> Image.Image:
-    """Noise with a bright square: left for kind 0, right for kind 1, below for kind 2."""
+    """Noise with a bright square: above for kind 0, below for kind 1, in the middle for kind 2."""
     rng = np.random.default_rng((kind, seed))
     pixels = rng.integers(0, 90, (side, side, 3), np.uint8)
-    top, left = ((4, 1), (4, 9), (10, 5))[kind]
+    top, left = ((1, 5), (9, 5), (5, 5))[kind]
     pixels[top : top + 6, left : left + 6] = 230
     return Image.fromarray(pixels)
 

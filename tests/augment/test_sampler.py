@@ -7,8 +7,10 @@ from scipy.stats import chi2
 
 from fewlabels.augment import operations as op
 from fewlabels.augment.operations import FIXMATCH, OPERATIONS
-from fewlabels.augment.policy import STRONG, WEAK, Policy
+from fewlabels.augment.policy import Policy
 from fewlabels.augment.sampler import Program, sample
+
+WEAK, STRONG = Policy.parse("flip+crop"), Policy.parse("flip+crop+rand(2)+cutout(0.5)")
 
 N = 20_000
 NAMES = {operation.code: name for name, operation in OPERATIONS.items()}

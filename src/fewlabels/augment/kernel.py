@@ -22,6 +22,7 @@ from fewlabels.augment.operations import (
     CUTOUT,
     EQUALIZE,
     FLIP,
+    GAIN,
     INVERT,
     POSTERIZE,
     ROTATE,
@@ -32,6 +33,7 @@ from fewlabels.augment.operations import (
     SOLARIZE,
     TRANSLATE_X,
     TRANSLATE_Y,
+    ZOOM,
 )
 
 Bytes = NDArray[np.uint8]
@@ -247,6 +249,12 @@ def render(
                 _through(table, histogram, carried)
             if what == FLIP:
                 _compose(m, -1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+            elif what == ZOOM:
+                _compose(m, 1.0 / value, 0.0, 0.0, 0.0, 1.0 / value, 0.0)
+            elif what == GAIN:
+                for c in range(3):
+                    for v in range(256):
+                        table[c, v] = _byte(table[c, v] * float(operand[b, k, c]))
             elif what == ROTATE:
                 angle = math.radians(value)
                 cos, sin = math.cos(angle), math.sin(angle)
@@ -295,7 +303,7 @@ def render(
                 cut[1] = math.floor((operand[b, k, 2] - value / 2) * height + 0.5)
                 cut[2] = cut[0] + math.floor(value * width + 0.5)
                 cut[3] = cut[1] + math.floor(value * height + 0.5)
-            coloured = coloured or BRIGHTNESS <= what <= INVERT
+            coloured = coloured or BRIGHTNESS <= what <= INVERT or what == GAIN
         if coloured:
             _flush(image, table)
         _warp(image, m, fill, mean, scale, cut, out[b])

@@ -29,6 +29,8 @@ class Stage:
 STAGES: dict[str, tuple[str, float, float]] = {
     "flip": ("p", 0.5, 1.0),  # mirrored left to right with this probability
     "crop": ("shift", 0.125, 1.0),  # shifted by whole pixels, up to this fraction of the side
+    "zoom": ("by", 0.2, 0.9),  # larger or smaller, by a factor of 1 - by to 1 / (1 - by)
+    "light": ("by", 0.3, 0.9),  # each channel multiplied by 1 - by to 1 / (1 - by), and all of them
     "rand": ("n", 2, 8),  # n operations, each with a random strength (FixMatch, appendix D)
     "cutout": ("side", 0.5, 1.0),  # a filled square, its side up to this fraction
 }
@@ -96,5 +98,7 @@ def _parse_stage(part: str, text: str) -> Stage:
     return Stage(name, value, () if among == FIXMATCH else among)
 
 
-WEAK = Policy.parse("flip(0.5)+crop(0.125)")
-STRONG = Policy.parse("flip(0.5)+crop(0.125)+rand(2)+cutout(0.5)")
+# Beyond FixMatch's own views, which shift and flip: a few labels of a class may all have been taken
+# in one light and from one distance, and would then be learnt by those.
+WEAK = Policy.parse("flip(0.5)+zoom(0.2)+light(0.3)+crop(0.125)")
+STRONG = Policy.parse("flip(0.5)+zoom(0.2)+light(0.3)+crop(0.125)+rand(2)+cutout(0.5)")

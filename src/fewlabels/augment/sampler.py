@@ -21,7 +21,14 @@ class Program:
     operand: NDArray[np.float32]
 
 
-_DRAWS = {"flip": 1, "crop": 2, "rand": 2, "cutout": 3}  # per stage; `rand`: per operation
+_DRAWS = {
+    "flip": 1,
+    "crop": 2,
+    "zoom": 1,
+    "light": 4,
+    "rand": 2,
+    "cutout": 3,
+}  # per stage; `rand`: per operation
 _CODES = np.array([o.code for o in op.OPERATIONS.values()], np.int16)
 _LOWS = np.array([o.low for o in op.OPERATIONS.values()], np.float32)
 _HIGHS = np.array([o.high for o in op.OPERATIONS.values()], np.float32)
@@ -74,6 +81,12 @@ def _instructions(
         shift = np.floor(u * (2 * reach + 1)) - reach  # whole pixels in -reach..reach
         fraction = shift / size
         return [(op.TRANSLATE_X, fraction[:, :1]), (op.TRANSLATE_Y, fraction[:, 1:])]
+    if stage.name in ("zoom", "light"):
+        # even on a logarithmic scale: as likely twice as large as half as large
+        factor = np.exp((2 * u - 1) * -np.log(1 - stage.value))
+        if stage.name == "zoom":
+            return [(op.ZOOM, factor)]
+        return [(op.GAIN, factor[:, :1] * factor[:, 1:])]
     if stage.name == "cutout":
         # side, and the centre anywhere in the image: the square may hang over the edge
         return [(op.CUTOUT, np.column_stack([u[:, 0] * stage.value, u[:, 1], u[:, 2]]))]
