@@ -125,8 +125,13 @@ def test_own_validation_images_need_no_trial(
     run = fl.train(split_folders, out=tmp_path / "run", **QUICK)
     assert run.result["val"]["n"] == 10
     stages = {json.loads(line)["stage"] for line in (run.path / "metrics.jsonl").open()}
+    assert stages == {"labels only, first part", "labels only", "fixmatch"}
+    assert run.result["steps"] == run.result["baseline"]["steps"] == 10
+    decided = fl.train(split_folders, out=tmp_path / "two", flip="on", rotate="off", **QUICK)
+    stages = {json.loads(line)["stage"] for line in (decided.path / "metrics.jsonl").open()}
     assert stages == {"labels only", "fixmatch"}
-    assert run.result["steps"] == 10
+    assert decided.result["decisions"] == []
+    assert all(text.startswith("flip(0.5)+") for text in decided.result["views"].values())
 
 
 def test_the_same_seed_gives_the_same_run(split_folders: Path, tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Paint
+from conftest import Paint, picture
+from PIL import Image
 
 from fewlabels import cli
 
@@ -39,7 +40,9 @@ def test_help_is_quick() -> None:
     assert min(cpu("-m", "fewlabels", "--help") for _ in range(3)) - start_up < 0.3
 
 
-@pytest.mark.parametrize("command", ["demo", "check", "train", "predict", "report"])
+@pytest.mark.parametrize(
+    "command", ["demo", "check", "train", "predict", "report", "augment", "search"]
+)
 def test_every_command_explains_itself(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
@@ -220,6 +223,65 @@ def test_predict_wants_no_labels_and_destroys_no_table(
         f"unlabelled/{name}" for name in names
     ]
     assert not list(tmp_path.glob(".*.part"))
+
+
+def test_augment_writes_a_contact_sheet(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    image, policy = tmp_path / "photo.png", tmp_path / "mine.txt"
+    picture(0, 0).save(image)
+    policy.write_text("flip(1)+rand(3)  # mine\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("fewlabels.augment.views.compiled", lambda: False)
+    assert call(monkeypatch, "augment", image) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "compiling the augmentation kernel: once, about 20 seconds",
+        "sheet.png",
+    ]
+    longer = ["augment", image, "-o", "longer.PNG", "--augment", "turn", "--augment", policy]
+    assert call(monkeypatch, *longer) == 0
+    with Image.open("sheet.png") as one, Image.open("longer.PNG") as two:
+        assert (one.format, two.format) == ("PNG", "PNG")
+        assert one.width == two.width
+        assert two.height > one.height + 200  # two rows more
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["absent.png"], "absent.png: no such file"),
+        (["."], "cannot be read"),
+        (["text.png"], "text.png: not an image"),
+        (["photo.png", "-o", "sheet.jpg"], "-o sheet.jpg: must end in .png"),
+        (["photo.png", "-o", "absent/sheet.png"], "there is no folder absent"),
+        (["photo.png", "-o", "folder.png"], "-o folder.png: cannot be written"),
+        (["photo.png", "-o", "./photo.png"], "is the input"),
+        (["photo.png", "-o", "link.png"], "is the input"),
+        (["photo.png", "--augment", "flop"], "'flop' is no stage"),
+        (["photo.png", "--seed", "-1"], "--seed"),
+    ],
+)
+def test_augment_tells_what_is_wrong_and_leaves_files_alone(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    arguments: list[str],
+    says: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture(0, 0).save("photo.png")
+    before = Path("photo.png").read_bytes()
+    Path("text.png").write_text("no picture")
+    Path("folder.png").mkdir()
+    Path("link.png").symlink_to("photo.png")
+    assert call(monkeypatch, "augment", *arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("fewlabels: ")
+    assert error.count("\n") == 1
+    assert says in error
+    assert Path("photo.png").read_bytes() == before
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"photo.png", "text.png", "folder.png", "link.png"}
 
 
 def test_a_wrong_recipe_is_told_with_its_name(

@@ -40,7 +40,8 @@ def test_code_blocks_run(
     code, cut = re.subn(r'time_limit="\w+"', 'time_limit="12s"', code)
     assert cut <= 1
     exec(compile(code, name, "exec"), {})
-    assert (tmp_path / "runs" / "1" / "report.html").exists()
+    if "fl.train(" in code:
+        assert (tmp_path / "runs" / "1" / "report.html").exists()
 
 
 @pytest.mark.parametrize("name", METHODS)

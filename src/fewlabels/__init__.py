@@ -11,21 +11,36 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fewlabels.api import Run, load, resume, train
+    from fewlabels.api import Run, Search, load, resume, resume_search, search, train
     from fewlabels.deploy.classifier import Classifier, Prediction
     from fewlabels.errors import UserError
     from fewlabels.pool.pool import Pool
 
-__all__ = ["Classifier", "Pool", "Prediction", "Run", "UserError", "load", "resume", "train"]
+__all__ = [
+    "Classifier",
+    "Pool",
+    "Prediction",
+    "Run",
+    "Search",
+    "UserError",
+    "load",
+    "resume",
+    "resume_search",
+    "search",
+    "train",
+]
 
 _HOMES = {
     "Classifier": "deploy.classifier",
     "Pool": "pool.pool",
     "Prediction": "deploy.classifier",
     "Run": "api",
+    "Search": "api",
     "UserError": "errors",
     "load": "api",
     "resume": "api",
+    "resume_search": "api",
+    "search": "api",
     "train": "api",
 }
 

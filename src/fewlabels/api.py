@@ -4,7 +4,7 @@ import platform
 import shlex
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,13 @@ from fewlabels.pixels import cache
 from fewlabels.pixels.preprocess import Preprocess
 from fewlabels.pool.pool import Pool
 from fewlabels.procedures import auto, outcome
+from fewlabels.procedures import search as searching
 from fewlabels.procedures.config import ABOUT, Config, read_recipe, seconds
 from fewlabels.procedures.prepare import Data, prepare, preprocessing, typical_side
 from fewlabels.procedures.stage import Context
 from fewlabels.procedures.timing import resumed_clock, timed
 from fewlabels.report import html
+from fewlabels.report import search as search_page
 from fewlabels.settings import make
 from fewlabels.training.budget import Clock
 from fewlabels.training.events import Events
@@ -98,6 +100,90 @@ def resume(path: str | Path, *, console: Console | None = None) -> Run:
     return _execute(config, pool, built, _fabric(config), folder, console, clock)
 
 
+@dataclass(frozen=True)
+class Search:
+    """A search: its folder and the content of its `search.json`."""
+
+    path: Path
+    result: dict[str, Any]
+
+
+def search(
+    data: Pool | str | Path,
+    *,
+    what: str = "augmentation",
+    trials: int = 30,
+    operations: int = 2,
+    folds: int = 3,
+    steps: int = searching.STEPS,
+    out: str | Path | None = None,
+    time_limit: str | float | None = None,
+    console: Console | None = None,
+    clock: Clock | None = None,
+    where: str = "search",
+    **settings: Any,
+) -> Search:
+    """Searches for an augmentation that suits `data` better than the default one.
+
+    `procedures.search` says how. `steps` are of each short training, and `settings` those of
+    `train` that a training on labels alone has. The file `policy.txt` in the folder serves `train`
+    as `augment`. Raises UserError for bad input, and leaves no folder then.
+    """
+    searching.need_optuna()
+    clock = clock or Clock()
+    for name in ("method", "settings", "epochs", "augment"):
+        if name in settings:
+            raise UserError(f"{where}: setting '{name}' has no effect in a search")
+    limit = None if time_limit is None else seconds(time_limit)
+    plan = make(
+        searching.Plan,
+        {"what": what, "trials": trials, "operations": operations, "folds": folds},
+        where,
+    )
+    pool = data if isinstance(data, Pool) else None
+    fixed = {"data": pool.origin if pool else str(data), "method": "supervised", "steps": steps}
+    config = make(Config, settings | fixed, where)
+    pool = pool or Pool.scan(data)  # type: ignore[arg-type]
+    built = _start(config, pool)
+    config = config.resolved(pool.origin, typical_side(pool), built.size, pool.mirror)
+    catalog.accepts(built.model, config.model, config.img_size or 0)
+    device = _fabric(config)
+    folder = searching.new_folder(Path(out) if out else None)
+    folder.write_config(config.to_dict() | {"search": asdict(plan)})
+    try:
+        return _search(config, plan, pool, built, device, folder, console, clock, limit)
+    except UserError:
+        if not (folder.path / "study.db").exists():  # the same --out can be used again
+            shutil.rmtree(folder.path)
+        raise
+
+
+def resume_search(
+    path: str | Path,
+    *,
+    trials: int | None = None,
+    time_limit: str | float | None = None,
+    console: Console | None = None,
+    clock: Clock | None = None,
+) -> Search:
+    """Goes on with a search that was cut off, or to more `trials` than it was begun with."""
+    searching.need_optuna()
+    clock = clock or Clock()
+    folder = RunFolder.open(Path(path))
+    known = read_recipe(folder.path / "config.yaml")
+    if "search" not in known:
+        raise UserError(f"{path}: is a run, not a search; go on with `fewlabels train --resume`")
+    asked = {} if trials is None else {"trials": trials}
+    plan = make(searching.Plan, known.pop("search") | asked, str(path))
+    limit = None if time_limit is None else seconds(time_limit)
+    config = make(Config, known, str(path))
+    pool = Pool.scan(config.data)
+    folder.write_config(config.to_dict() | {"search": asdict(plan)})
+    return _search(
+        config, plan, pool, _start(config, pool), _fabric(config), folder, console, clock, limit
+    )
+
+
 def load(run: Run | str | Path, device: str = "cpu") -> Classifier:
     """The classifier of a run, or of an artefact folder that was copied out of one."""
     return artefact.load(run.path if isinstance(run, Run) else Path(run), device)
@@ -114,16 +200,9 @@ def _execute(
 ) -> Run:
     events = Events(folder, console or Console(quiet=True))
     try:
-        data = _read(config, pool, folder, events)
-        for line in _introduction(data, config, folder, built.note):
-            events.say(line)
-        if not compiled():
-            events.say("compiling the augmentation kernel: once, about 20 seconds")
-        compile_kernel()
-        size = config.img_size or 0
-        base = Preprocess(size, built.mean, built.std) if built.mean and built.std else None
-        preprocess = preprocessing(data, base, size)
-        context = timed(Context(config, built, data, preprocess, folder, events, device, clock))
+        context = _context(config, pool, built, device, folder, events, clock)
+        outcome.write_splits(context.data, folder)
+        context = timed(context)
         chosen = auto.run(context)
         outcome.write_predictions(context, chosen, folder.path / "predictions.parquet")
         outcome.write_gallery(context, chosen, folder.path / "gallery.parquet")
@@ -137,11 +216,58 @@ def _execute(
     return Run(folder.path, result)
 
 
-def _read(config: Config, pool: Pool, folder: RunFolder, events: Events) -> Data:
+def _search(
+    config: Config,
+    plan: searching.Plan,
+    pool: Pool,
+    built: catalog.Built,
+    device: Fabric,
+    folder: RunFolder,
+    console: Console | None,
+    clock: Clock,
+    limit: float | None,
+) -> Search:
+    events = Events(folder, console or Console(quiet=True))
+    try:
+        context = _context(config, pool, built, device, folder, events, clock)
+        result = searching.run(context, plan, limit)
+    except KeyboardInterrupt:
+        if (folder.path / "search.json").exists():
+            search_page.write(folder.path)
+        resume_it = f"fewlabels search --resume {shlex.quote(str(folder.path))}"
+        events.say(f"interrupted; go on with: {resume_it}")
+        raise
+    search_page.write(folder.path)
+    return Search(folder.path, result)
+
+
+def _context(
+    config: Config,
+    pool: Pool,
+    built: catalog.Built,
+    device: Fabric,
+    folder: RunFolder,
+    events: Events,
+    clock: Clock,
+) -> Context:
+    """The images read, the kernel compiled: what training needs before its first step."""
+    data = _read(config, pool, events)
+    for line in _introduction(data, config, folder, built.note):
+        events.say(line)
+    if not compiled():
+        events.say("compiling the augmentation kernel: once, about 20 seconds")
+    compile_kernel()
+    size = config.img_size or 0
+    base = Preprocess(size, built.mean, built.std) if built.mean and built.std else None
+    preprocess = preprocessing(data, base, size)
+    return Context(config, built, data, preprocess, folder, events, device, clock)
+
+
+def _read(config: Config, pool: Pool, events: Events) -> Data:
     with events.stage("reading"):
         digest = cache.fingerprint(pool.source, progress=events.count)
     with events.stage("decoding"):
-        data = prepare(
+        return prepare(
             pool,
             digest,
             config.img_size or 0,
@@ -149,8 +275,6 @@ def _read(config: Config, pool: Pool, folder: RunFolder, events: Events) -> Data
             config.labels_per_class,
             events.count,
         )
-    outcome.write_splits(data, folder)
-    return data
 
 
 def _command(config: Config) -> str:

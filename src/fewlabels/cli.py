@@ -3,6 +3,7 @@
 Whatever needs torch is imported inside the command that needs it, so that `--help` is instant.
 """
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -91,17 +92,17 @@ def check(
 def train(
     data: Annotated[str | None, typer.Argument(metavar="DATA", help="See check.")] = None,
     method: Annotated[
-        str | None, typer.Option(help="auto, or a method such as fixmatch. [auto]")
+        str | None, typer.Option(help="auto, or a method such as fixmatch. (auto)")
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="cnn_small, lenet5, any torchvision or timm name, local-dir:… [auto]"),
+        typer.Option(help="cnn_small, lenet5, any torchvision or timm name, local-dir:… (auto)"),
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="auto, none, or a file of weights. [auto]")
+        str | None, typer.Option(help="auto, none, or a file of weights. (auto)")
     ] = None,
     time_limit: Annotated[
-        str | None, typer.Option(help="Of the whole command: 90s, 10m, 1h30m. [10m]")
+        str | None, typer.Option(help="Of the whole command: 90s, 10m, 1h30m. (10m)")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Instead: passes over the images.")] = None,
     steps: Annotated[int | None, typer.Option(help="Instead: optimiser steps.")] = None,
@@ -109,17 +110,32 @@ def train(
         int | None, typer.Option(help="Keep so many labels a class, forget the others.")
     ] = None,
     img_size: Annotated[int | None, typer.Option(help="Side in pixels.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Labelled images a step. [16]")] = None,
-    optimiser: Annotated[str | None, typer.Option(help="adamw or sgd. [adamw]")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate. [adamw 0.003, sgd 0.05]")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of every random choice. [0]")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, mps. [auto]")] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="32-true, bf16-mixed or 16-mixed. [32-true]")
+    batch_size: Annotated[int | None, typer.Option(help="Labelled images a step. (16)")] = None,
+    optimiser: Annotated[str | None, typer.Option(help="adamw or sgd. (adamw)")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate. (adamw 0.003, sgd 0.05)")] = None,
+    augment: Annotated[
+        str | None, typer.Option(help="Strong views: a preset, a policy, or a file. (strong)")
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="Threads that make batches. [1]")] = None,
+    flip: Annotated[
+        str | None, typer.Option(help="Does a mirrored image show the same? auto, on, off. (auto)")
+    ] = None,
+    rotate: Annotated[
+        str | None, typer.Option(help="And one turned by quarters? auto, on, off. (auto)")
+    ] = None,
+    mix: Annotated[
+        str | None, typer.Option(help="Labelled images: none, mixup, cutmix. (none)")
+    ] = None,
+    tta: Annotated[
+        str | None, typer.Option(help="At test time average: none, flip, crop, flip+crop. (none)")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of every random choice. (0)")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, mps. (auto)")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="32-true, bf16-mixed or 16-mixed. (32-true)")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Threads that make batches. (1)")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The run folder; absent or empty. [runs/<n>]")
+        Path | None, typer.Option(help="The run folder; absent or empty. (runs/<n>)")
     ] = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Go on with a run that was cut off.")
@@ -202,6 +218,118 @@ def report(run: RunPath) -> None:
     from fewlabels.report.html import write
 
     _console().print(str(write(run)), highlight=False, soft_wrap=True)
+
+
+@app.command()
+def augment(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The image to show it on.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The .png file to write.")] = Path(
+        "sheet.png"
+    ),
+    policies: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--augment",
+            metavar="TEXT-OR-FILE",
+            help="One more policy to show, such as 'flip+rand(1)'; repeatable.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of the samples.")] = 0,
+) -> None:
+    """A contact sheet: what augmentation makes of one image, by operation and by policy."""
+    import numpy as np
+
+    from fewlabels.augment.policy import PRESETS, Policy
+    from fewlabels.augment.views import compiled
+    from fewlabels.pixels.decode import Unreadable, decode
+    from fewlabels.report.sheet import contact_sheet
+
+    if out.suffix.lower() != ".png":
+        raise UserError(f"-o {out}: must end in .png")
+    if not os.path.isdir(out.parent):
+        raise UserError(f"-o {out}: there is no folder {out.parent}")
+    if os.path.exists(image) and os.path.exists(out) and os.path.samefile(image, out):
+        raise UserError(f"-o {out}: is the input; name another file")
+    shown = dict.fromkeys(Policy.read(text) for text in (*PRESETS, *(policies or ())))
+    try:
+        pixels = np.asarray(decode(image.read_bytes()))
+    except FileNotFoundError:
+        raise UserError(f"{image}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{image}: cannot be read ({error.strerror})") from error
+    except Unreadable as error:
+        raise UserError(f"{image}: {error}") from error
+    console = _console()
+    if not compiled():
+        console.print("compiling the augmentation kernel: once, about 20 seconds")
+    sheet = contact_sheet(pixels, tuple(shown), seed)
+    try:
+        sheet.save(out, "PNG")
+    except OSError as error:
+        raise UserError(f"-o {out}: cannot be written ({error.strerror})") from error
+    console.print(str(out), highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def search(
+    data: Annotated[str | None, typer.Argument(metavar="DATA", help="See check.")] = None,
+    what: Annotated[str | None, typer.Option(help="What to search: augmentation.")] = None,
+    trials: Annotated[
+        int | None, typer.Option(help="How many in all, beside the default policy. (30)")
+    ] = None,
+    time_limit: Annotated[
+        str | None, typer.Option(help="End before a trial that would run over: 90s, 10m, 1h30m.")
+    ] = None,
+    operations: Annotated[
+        int | None, typer.Option(help="N of a policy; 2N numbers are searched. (2)")
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Short trainings a trial, each on other labels. (3)")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Of a short training. (400)")] = None,
+    labels_per_class: Annotated[
+        int | None, typer.Option(help="Keep so many labels a class, forget the others.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="See train. (auto)")] = None,
+    img_size: Annotated[int | None, typer.Option(help="Side in pixels.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of every random choice. (0)")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, mps. (auto)")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The folder; absent or empty. (searches/<n>)")
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="SEARCH", help="Go on with a search, perhaps to more --trials."),
+    ] = None,
+) -> None:
+    """Search for the augmentation that suits DATA: for `train --augment searches/1/policy.txt`."""
+    settings = {name: value for name, value in locals().items() if value is not None}
+    for name in ("data", "resume", "out"):
+        settings.pop(name, None)
+    limits = {name: settings.pop(name) for name in ("trials", "time_limit") if name in settings}
+    from fewlabels import api
+    from fewlabels.report.search import print_search
+
+    console = _console()
+    if resume is not None:
+        if data is not None or out is not None or settings:
+            given = "DATA" if data else "--out" if out else _option(next(iter(settings)))
+            raise UserError(
+                f"--resume takes --trials and --time-limit only (here: {given}): "
+                "the search goes on as it began"
+            )
+        found = api.resume_search(resume, **limits, console=console, clock=CLOCK)
+    else:
+        if data is None:
+            raise UserError("search: name DATA: a folder, a .csv table, Parquet, or digits")
+        if what is None:
+            raise UserError("search: name --what to search: augmentation")
+        found = api.search(data, out=out, console=console, clock=CLOCK, **limits, **settings)
+    print_search(found.path, found.result, console)
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def _console() -> Console:

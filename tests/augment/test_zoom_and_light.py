@@ -2,27 +2,16 @@
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from rendering import Bytes, Levels, rendered
 
 from fewlabels.augment import operations as op
-from fewlabels.augment.kernel import render
 from fewlabels.augment.policy import Policy
 from fewlabels.augment.sampler import sample
 
-Bytes = NDArray[np.uint8]
 
-
-def executed(image: Bytes, code: int, *values: float) -> NDArray[np.float32]:
+def executed(image: Bytes, code: int, *values: float) -> Levels:
     """The pixels [S, S, 3] of one instruction, not normalised; the fill is 7."""
-    out = np.empty((1, 3, *image.shape[:2]), np.float32)
-    operand = np.zeros((1, 1, 3), np.float32)
-    operand[0, 0, : len(values)] = values
-    images = image[None].copy()
-    images.flags.writeable = False
-    fill, zero, one = np.full(3, 7.0), np.zeros(3), np.ones(3)
-    codes = np.array([[code]], np.int16)
-    render(images, np.zeros(1, np.int64), codes, operand, fill, zero, one, out)
-    return out[0].transpose(1, 2, 0)
+    return rendered(image, (code, *values), fill=(7.0, 7.0, 7.0))
 
 
 def test_gain_multiplies_each_channel_and_clips() -> None:
@@ -34,7 +23,7 @@ def test_gain_multiplies_each_channel_and_clips() -> None:
 def test_zooming_out_fills_around_and_zooming_in_crops() -> None:
     image = np.zeros((9, 9, 3), np.uint8)
     image[3:6, 3:6] = 200  # nine pixels in the middle
-    smaller, larger = executed(image, op.ZOOM, 1 / 3), executed(image, op.ZOOM, 3.0)
+    smaller, larger = executed(image, op.SCALE, 1 / 3), executed(image, op.SCALE, 3.0)
     assert smaller[4, 4, 0] == 200  # the middle stays
     assert smaller[4, 5, 0] == 0
     assert smaller[4, 6, 0] == 7  # beyond the edge
@@ -43,14 +32,14 @@ def test_zooming_out_fills_around_and_zooming_in_crops() -> None:
 
 def test_a_factor_of_one_changes_nothing() -> None:
     image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
-    assert np.array_equal(executed(image, op.ZOOM, 1.0), image)
+    assert np.array_equal(executed(image, op.SCALE, 1.0), image)
     assert np.array_equal(executed(image, op.GAIN, 1.0, 1.0, 1.0), image)
 
 
 def test_what_is_drawn_is_in_range_and_even_on_a_logarithmic_scale() -> None:
     rows = np.arange(4000)
-    for name, code in (("zoom", op.ZOOM), ("light", op.GAIN)):
-        program = sample(Policy.parse(f"{name}(0.2)"), 0, rows * 0, rows, 1, 32)
+    for name, code in (("zoom", op.SCALE), ("light", op.GAIN)):
+        program = sample(Policy.parse(f"{name}(0.2)"), 0, rows * 0, rows, 1, 32, 32)
         assert (program.code == code).all()
         factor = program.operand[:, 0, : 1 if name == "zoom" else 3].astype(np.float64)
         most = 1.25 if name == "zoom" else 1.25**2
@@ -63,5 +52,5 @@ def test_what_is_drawn_is_in_range_and_even_on_a_logarithmic_scale() -> None:
 
 def test_the_channels_of_light_differ() -> None:
     rows = np.arange(10)
-    program = sample(Policy.parse("light"), 0, rows * 0, rows, 1, 32)
-    assert all(len(set(gains)) == 3 for gains in program.operand[:, 0].tolist())
+    program = sample(Policy.parse("light"), 0, rows * 0, rows, 1, 32, 32)
+    assert all(len(set(gains)) == 3 for gains in program.operand[:, 0, :3].tolist())

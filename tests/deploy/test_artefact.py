@@ -43,7 +43,7 @@ def model(name: str, seed: int) -> nn.Module:
 
 
 def save_best(run: RunFolder, made: nn.Module, name: str = "cnn_small") -> None:
-    about = {"model": name, "classes": CLASSES, "preprocess": PREPROCESS.to_json()}
+    about = {"model": name, "classes": CLASSES, "preprocess": PREPROCESS.to_json(), "tta": "none"}
     checkpoint.save(run.best, {"about": about, "weights": made.state_dict()})
 
 
@@ -99,6 +99,7 @@ def test_contents(run: RunFolder) -> None:
         "model": "cnn_small",
         "classes": CLASSES,
         "preprocess": {"size": 32, "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]},
+        "tta": "none",
     }
     assert "żuk" in text  # a person can read it
     # nothing of a pickle: eight bytes that tell the length of a JSON header, then the header

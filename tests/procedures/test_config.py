@@ -35,6 +35,13 @@ def test_what_is_no_time_is_refused(text: str) -> None:
         ({"settings": {"threshold": 0.9}}, "no effect in auto"),
         ({"weak": "spin"}, "spin"),
         ({"method": "supervised", "weak": "none"}, "'weak' has no effect"),
+        ({"augment": "nowhere.txt"}, "nowhere.txt"),
+        ({"flip": "maybe"}, "--flip"),
+        ({"rotate": "90"}, "--rotate"),
+        ({"mix": "blend"}, "--mix blend"),
+        ({"tta": "zoom"}, "--tta"),
+        ({"flip": "off", "augment": "flip+crop"}, "--flip off"),
+        ({"rotate": "off", "weak": "turn"}, "--rotate off"),
         ({"precision": "8"}, "--precision"),
         ({"optimiser": "lion"}, "--optimiser"),
         ({"colour": 3}, "colour"),
@@ -69,11 +76,14 @@ def test_resolution_fills_in_what_depends_on_the_pool() -> None:
     assert config.model == "cnn_small"
     assert config.img_size == 32
     assert config.time_limit == 600
-    assert "flip" not in f"{config.weak}{config.strong}"
+    assert (config.flip, config.rotate) == ("off", "off")
+    assert "flip" not in f"{config.weak}{config.augment}"
     photos = Config("photos", steps=5).resolved("photos", side=500, model_side=224, mirror=True)
     assert photos.img_size == 224
     assert photos.time_limit is None
-    assert "flip" in f"{photos.weak}"
+    assert (photos.flip, photos.rotate) == ("auto", "auto")
+    asked = Config("digits", flip="on").resolved("digits", 8, None, mirror=False)
+    assert asked.flip == "on"
     asked = Config("photos", img_size=48, lr=0.1, weak="none").resolved("photos", 500, 224, True)
     assert (asked.img_size, asked.lr, asked.weak) == (48, 0.1, "none")
 
@@ -81,6 +91,17 @@ def test_resolution_fills_in_what_depends_on_the_pool() -> None:
 def test_resolving_twice_changes_nothing() -> None:
     once = Config("digits").resolved("digits", 8, None, False)
     assert once.resolved("digits", 500, 224, True) == once
+
+
+def test_augment_takes_a_preset_a_policy_or_a_file(tmp_path: Path) -> None:
+    (tmp_path / "best.txt").write_text("# found\nrotate(-5..5)+cutout\n")
+    for given, policy in (
+        ("trivial", "crop(0.125)+rand(1,m=0..30)"),
+        ("crop+equalize", "crop(0.125)+equalize"),
+        (str(tmp_path / "best.txt"), "rotate(-5..5)+cutout(0.5)"),
+    ):
+        config = Config("digits", augment=given).resolved("digits", 8, None, False)
+        assert config.augment == policy  # the file may go; what it said stays
 
 
 def test_a_recipe_that_is_none_is_told(tmp_path: Path) -> None:

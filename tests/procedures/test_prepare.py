@@ -2,8 +2,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import Paint
 
+from fewlabels.augment.mix import Mix
 from fewlabels.augment.policy import Policy
 from fewlabels.errors import UserError
 from fewlabels.methods import Facts, create, resolve
@@ -92,3 +94,24 @@ def test_batches_have_the_views_and_the_global_numbers(split_folders: Path) -> N
     everything = np.concatenate([data.labelled, data.unlabelled])
     assert np.array_equal(np.sort(seen), np.sort(np.tile(everything, 3)))
     assert np.array_equal(make(5).x, make(5).x)
+
+
+def test_memory_that_is_used_again_holds_the_same_batches(split_folders: Path) -> None:
+    """And mixing is the same function of the step."""
+    data = prepared(split_folders)
+    method = create("fixmatch", Facts(2, (4, 4), len(data.pool)), resolve("fixmatch", {}))
+    policies = {"weak": Policy.parse("weak"), "strong": Policy.parse("strong")}
+    about = (data, data.labelled, data.unlabelled, method, policies, Preprocess(16), 4, 0)
+    mix = Mix.parse("cutmix")
+    fresh, again = batches(*about, mix), batches(*about, mix, slots=3)
+    for step in range(7):
+        one, two = fresh(step), again(step)
+        assert one.y.shape == (4, 2)
+        for name in ("x", "y", "weak", "strong", "index"):
+            assert torch.equal(getattr(one, name), getattr(two, name)), name
+    first, second, fourth = again(0).weak, again(1).weak, again(3).weak
+    assert first is not None
+    assert second is not None
+    assert fourth is not None
+    assert first.data_ptr() == fourth.data_ptr() != second.data_ptr()
+    assert first.is_contiguous(memory_format=torch.channels_last)

@@ -5,27 +5,46 @@ do not depend on the number of workers, on the batch an image falls into, or on 
 resumed; and two views of one image share no draws.
 """
 
+from typing import Any
+
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
-def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
+@njit(nogil=True, cache=True)
+def _mix(z: Any) -> Any:
     """The finaliser of SplitMix64 (Steele, Lea and Flood, 2014)."""
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
 
 
+@njit(nogil=True, cache=True)
+def _fill(
+    seed: np.uint64,
+    epoch: NDArray[np.int64],
+    image: NDArray[np.int64],
+    view: np.uint64,
+    out: NDArray[np.float64],
+) -> None:
+    one = np.uint64(1)
+    start = _mix(seed + _GOLDEN)
+    for b in range(len(image)):
+        key = _mix(start ^ ((np.uint64(epoch[b]) + one) * _GOLDEN))
+        key = _mix(key ^ ((np.uint64(image[b]) + one) * _GOLDEN))
+        key = _mix(key ^ ((view + one) * _GOLDEN))
+        for d in range(out.shape[1]):
+            bits = _mix(key + (np.uint64(d) + one) * _GOLDEN)
+            out[b, d] = np.float64(bits >> np.uint64(11)) * 2.0**-53
+
+
 def uniforms(
     seed: int, epoch: NDArray[np.int64], image: NDArray[np.int64], view: int, count: int
 ) -> NDArray[np.float64]:
     """Uniform numbers in [0, 1), shape [B, count], for `image` [B] in its `epoch` [B]."""
-    with np.errstate(over="ignore"):
-        key = _mix(np.full(len(image), seed, np.uint64) + _GOLDEN)
-        for part in (epoch, image, np.full(len(image), view)):
-            key = _mix(key ^ (part.astype(np.uint64) + np.uint64(1)) * _GOLDEN)
-        counter = (np.arange(count, dtype=np.uint64) + np.uint64(1)) * _GOLDEN
-        bits = _mix(key[:, None] + counter[None, :])
-    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    out = np.empty((len(image), count))
+    _fill(np.uint64(seed), epoch, image, np.uint64(view), out)
+    return out

@@ -1,7 +1,7 @@
 """The artefact: everything that prediction needs and nothing else; safetensors and JSON, no pickle.
 
 artefact/weights.safetensors   the model's state dictionary
-artefact/classifier.json       model, classes, preprocessing
+artefact/classifier.json       model, classes, preprocessing, test-time augmentation
 """
 
 import json
@@ -69,4 +69,4 @@ def _classifier(about: dict[str, Any], weights: dict[str, Any], device: str) -> 
     built = catalog.build(about["model"], len(about["classes"]), "none", about.get("arguments"))
     built.model.load_state_dict(weights)
     preprocess = Preprocess.from_json(about["preprocess"])
-    return Classifier(built.model, tuple(about["classes"]), preprocess, device)
+    return Classifier(built.model, tuple(about["classes"]), preprocess, device, about["tta"])

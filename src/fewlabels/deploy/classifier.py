@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from fewlabels.errors import UserError, one_line
-from fewlabels.evaluate.predictions import BATCH, logits, softmax
+from fewlabels.evaluate.predictions import BATCH, logits, probabilities
 from fewlabels.models.catalog import head
 from fewlabels.pixels.cache import square
 from fewlabels.pixels.decode import Unreadable, to_picture, to_square
@@ -35,7 +35,12 @@ class Classifier:
     """`classes` are in the order of all probabilities."""
 
     def __init__(
-        self, model: nn.Module, classes: tuple[str, ...], preprocess: Preprocess, device: str
+        self,
+        model: nn.Module,
+        classes: tuple[str, ...],
+        preprocess: Preprocess,
+        device: str,
+        tta: str = "none",
     ) -> None:
         # the memory format that it trained in: sums in another order could differ in the last bit
         try:
@@ -46,6 +51,7 @@ class Classifier:
         self.classes = classes
         self.preprocess = preprocess
         self.device = device
+        self.tta = tta  # test-time augmentation, as the model was measured
 
     def predict(self, images: Picture | Iterable[Picture]) -> list[Prediction]:
         """Predictions for paths, encoded bytes, PIL images or uint8 arrays [H, W, 3] or [H, W].
@@ -96,7 +102,8 @@ class Classifier:
                 reasons.append(one_line(error))
         p = np.zeros((0, len(self.classes)))
         if pixels:
-            p = softmax(logits(self.model, np.stack(pixels), self.preprocess, self.device))
+            stacked = np.stack(pixels)
+            p = probabilities(self.model, stacked, self.preprocess, self.device, self.tta)
         following = iter(p)
         for reason in reasons:
             if reason:

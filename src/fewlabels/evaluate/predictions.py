@@ -8,6 +8,44 @@ from torch import nn
 from fewlabels.pixels.preprocess import Preprocess
 
 BATCH = 256
+REACH = 1 / 16  # a crop is shifted by this part of the sides
+
+# What is averaged at test time: whether mirrored, and the shift along each axis.
+Look = tuple[bool, int, int]
+_STILL: tuple[Look, ...] = ((False, 0, 0),)
+_CROPS: tuple[Look, ...] = _STILL + tuple((False, y, x) for y in (-1, 1) for x in (-1, 1))
+TTA: dict[str, tuple[Look, ...]] = {
+    "none": _STILL,
+    "flip": (*_STILL, (True, 0, 0)),
+    "crop": _CROPS,
+    "flip+crop": _CROPS + tuple((True, y, x) for _, y, x in _CROPS),
+}
+
+
+def probabilities(
+    model: nn.Module,
+    images: NDArray[np.uint8],
+    preprocess: Preprocess,
+    device: torch.device | str = "cpu",
+    tta: str = "none",
+) -> NDArray[np.float64]:
+    """Class probabilities [N, K] of uint8 images [N, S, S, 3], averaged over the looks of `tta`."""
+    looks = [softmax(logits(model, seen(images, look), preprocess, device)) for look in TTA[tta]]
+    mean: NDArray[np.float64] = np.mean(looks, axis=0) if len(looks) > 1 else looks[0]
+    return mean
+
+
+def seen(images: NDArray[np.uint8], look: Look) -> NDArray[np.uint8]:
+    """The images [N, S, S, 3] mirrored and shifted; the edge is repeated."""
+    mirrored, down, right = look
+    if mirrored:
+        images = images[:, :, ::-1]
+    if down or right:
+        by = max(1, round(REACH * images.shape[1]))
+        padded = np.pad(images, ((0, 0), (by, by), (by, by), (0, 0)), mode="edge")
+        y, x = by * (1 - down), by * (1 - right)
+        images = padded[:, y : y + images.shape[1], x : x + images.shape[2]]
+    return images
 
 
 @torch.inference_mode()

@@ -7,17 +7,21 @@ thrown away. A pool with validation images of its own needs no trial.
 
     labels only: trial, goes on  ->  the other method: trial  ->  choice  ->  the chosen one goes on
 
+Whether images may be mirrored or turned is decided after the first of these stages, which therefore
+learns without; a pool with validation images has such a first part of labels only too.
+
 The test images are looked at once, after everything has been decided. The same sequence, less the
 choice, serves a method that the user names: the baseline always stands beside it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from fewlabels.errors import UserError
+from fewlabels.procedures.invariance import Decision, decide
 from fewlabels.procedures.stage import Context, Stage, Trained, run_stage
 from fewlabels.training import checkpoint
 
@@ -38,6 +42,8 @@ class Chosen:
     val: dict[str, NDArray[np.float64]]  # by method, from models that had not seen those labels
     test: dict[str, NDArray[np.float64]]  # by method
     why: str  # one sentence
+    decisions: tuple[Decision, ...]  # about mirroring and turning
+    policies: dict[str, str]  # of each view, as they were in the end
 
     @property
     def final(self) -> Trained:
@@ -47,6 +53,7 @@ class Chosen:
 def run(context: Context) -> Chosen:
     """Trains, chooses, and only then looks at the test images."""
     data, asked, method = context.data, context.config.method, context.method
+    decisions: tuple[Decision, ...] = ()
     alone = method == BASELINE
     if not alone and not len(data.unlabelled):
         raise UserError(
@@ -71,9 +78,18 @@ def run(context: Context) -> Chosen:
     trials = len(data.held_out) > 0
     first = TRIAL_SHARE if trials else 0.0
     share = 1.0 if alone else BASELINE_SHARE
-    if trials:
-        train("labels only trial", BASELINE, first, share * first, trial=True)
-    train("labels only", BASELINE, 1 - first, share)
+    begin = TRIAL_SHARE if trials or context.undecided else 0.0
+    if begin:
+        name = "labels only trial" if trials else "labels only, first part"
+        train(name, BASELINE, begin, share * begin, trial=trials)
+    if context.undecided:
+        decisions = decide(context, context.model(stages[BASELINE][0].weights))
+        for decision in decisions:
+            context.events.say(str(decision))
+        found = frozenset(decision.name for decision in decisions if decision.on)
+        context = replace(context, invariant=found)
+    train("labels only", BASELINE, 1 - begin, share)
+    judged = 0 if trials else -1  # the stage that has not seen the validation images' labels
     if alone:
         chosen = BASELINE
         why = "labels only, as asked" if asked == BASELINE else "there are no unlabelled images"
@@ -84,7 +100,7 @@ def run(context: Context) -> Chosen:
             train(method, method, 1.0, 1.0)
         chosen, why = method, f"{method}, as asked"
         if asked == "auto":
-            chosen, why = choose(context, method, stages[method][0], stages[BASELINE][0])
+            chosen, why = choose(context, method, stages[method][judged], stages[BASELINE][judged])
         if trials:
             name = method if chosen == method else "labels only longer"
             train(name, chosen, 1 - first, 1.0)
@@ -95,12 +111,14 @@ def run(context: Context) -> Chosen:
         method=chosen,
         stages=tuple(stages[chosen]),
         baseline=() if alone else tuple(stages[BASELINE]),
-        val={name: stages[name][0].val for name in stages},
+        val={name: stages[name][judged].val for name in stages},
         test={
             name: context.probabilities(context.model(stages[name][-1].weights), data.test)
             for name in dict.fromkeys((BASELINE, chosen))
         },
         why=why,
+        decisions=decisions,
+        policies={view: str(policy) for view, policy in context.policies.items()},
     )
 
 
@@ -139,5 +157,6 @@ def keep(context: Context, method: str, trained: Trained) -> None:
         "arguments": context.start.arguments,
         "classes": list(context.data.pool.classes),
         "preprocess": context.preprocess.to_json(),
+        "tta": context.config.tta,
     }
     checkpoint.save(context.folder.best, {"about": about, "weights": trained.weights})

@@ -8,8 +8,10 @@ from typing import Any
 
 import yaml
 
-from fewlabels.augment.policy import STRONG, WEAK, Policy
+from fewlabels.augment.mix import Mix
+from fewlabels.augment.policy import Policy
 from fewlabels.errors import UserError
+from fewlabels.evaluate.predictions import TTA
 from fewlabels.methods import resolve
 from fewlabels.settings import between, one_of
 
@@ -30,7 +32,9 @@ RANGES = (
     ("seed", 0, 2**31 - 1),
     ("workers", 1, 1024),
 )
-VIEWS = {"weak": WEAK, "strong": STRONG}
+# the setting that holds the policy of each view; by default the preset of the view's own name
+POLICIES = {"weak": "weak", "strong": "augment"}
+INVARIANCES = {"flip": "flip", "rotate": "turn"}  # setting -> the stage it adds to every policy
 
 
 @dataclass(frozen=True)
@@ -55,8 +59,12 @@ class Config:
     device: str = "auto"
     precision: str = "32-true"
     workers: int = 1  # threads that make batches
-    weak: str | None = None  # augmentation policies; None: chosen for the pool
-    strong: str | None = None
+    augment: str | None = None  # policy of the strong view, in its text form or a file
+    weak: str | None = None  # and of the weak one
+    flip: str = "auto"  # whether a mirrored image shows the same: auto, on, off
+    rotate: str = "auto"  # and one turned by quarters
+    mix: str = "none"  # of labelled images: none, mixup, cutmix
+    tta: str = "none"  # test-time augmentation: none, flip, crop, flip+crop
     settings: dict[str, Any] = field(default_factory=dict)  # the method's own
 
     def __post_init__(self) -> None:
@@ -74,12 +82,20 @@ class Config:
         one_of("--optimiser", self.optimiser, OPTIMISERS)
         for name, least, most in RANGES:
             between(f"--{name.replace('_', '-')}", getattr(self, name), least, most)
-        for view in ("weak", "strong"):
-            text = getattr(self, view)
-            if text is not None:
-                Policy.parse(text)
-                if view not in self.views:
-                    raise UserError(f"setting '{view}' has no effect in the method {self.method}")
+        one_of("--tta", self.tta, tuple(TTA))
+        Mix.parse(self.mix)
+        for name in INVARIANCES:
+            one_of(f"--{name}", getattr(self, name), ("auto", "on", "off"))
+        for view, name in POLICIES.items():
+            text = getattr(self, name)
+            if text is None:
+                continue
+            policy = Policy.read(text)
+            if view not in self.views:
+                raise UserError(f"setting '{name}' has no effect in the method {self.method}")
+            for setting, stage in INVARIANCES.items():
+                if stage in policy and getattr(self, setting) == "off":
+                    raise UserError(f"--{setting} off: but '{name}' has the stage {stage}")
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -103,9 +119,9 @@ class Config:
         whether a mirrored image still shows the same.
         """
 
-        def default(view: str) -> str | None:
-            policy = VIEWS[view] if mirror else VIEWS[view].without("flip")
-            return str(policy) if view in self.views else None
+        def policy(view: str) -> str | None:
+            given = getattr(self, POLICIES[view])
+            return str(Policy.read(given or view)) if view in self.views else None
 
         named = self.weights in ("auto", "none")
         weights = self.weights if named else str(Path(self.weights).expanduser().absolute())
@@ -119,8 +135,10 @@ class Config:
             img_size=self.img_size or model_side or small_size(side),
             lr=self.lr or default_lr,
             time_limit=self.time_limit if limited else 600.0,
-            weak=self.weak or default("weak"),
-            strong=self.strong or default("strong"),
+            augment=policy("strong"),
+            weak=policy("weak"),
+            flip="off" if self.flip == "auto" and not mirror else self.flip,
+            rotate="off" if self.rotate == "auto" and not mirror else self.rotate,
         )
 
 

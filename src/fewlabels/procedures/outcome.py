@@ -67,6 +67,8 @@ def result(context: Context, chosen: Chosen) -> dict[str, Any]:
         ],
         "why": chosen.why,
     }
+    summary["views"] = chosen.policies
+    summary["decisions"] = [str(decision) for decision in chosen.decisions]
     summary["verdict"] = verdict(summary)
     summary["skipped"] = [vars(item) for item in data.skipped]
     return summary

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fewlabels.augment.mix import Mix
 from fewlabels.augment.policy import Policy
 from fewlabels.augment.views import Augmenter
 from fewlabels.errors import UserError
@@ -127,10 +128,15 @@ def batches(
     preprocess: Preprocess,
     batch_size: int,
     seed: int,
+    mix: Mix | None = None,
+    slots: int = 0,
+    pin: bool = False,
 ) -> Callable[[int], Batch]:
     """The batch of a step, as a function of the step's number alone.
 
     The unlabelled stream holds the labelled images too: their labels are not looked at there.
+    `slots`: the images of so many steps in a row are kept in memory that is used again (0: each
+    batch has its own); `pin`: in memory that a GPU reads directly.
     """
     everything = np.concatenate([labelled, unlabelled])
     fill = border_colour(data.images, everything)
@@ -139,19 +145,32 @@ def batches(
     known = Stream(labelled, seed, _LABELLED)
     unknown = Stream(everything, seed, _UNLABELLED)
     u = batch_size * views.ratio
+    shapes = {_X: batch_size} | ({_WEAK: u, _STRONG: u} if u else {})
+    memory = [
+        {view: _images(count, preprocess.size, pin) for view, count in shapes.items()}
+        for _ in range(slots)
+    ]
 
     def make(step: int) -> Batch:
+        out = memory[step % slots] if slots else {}
         rows, epoch = known.at(step * batch_size, batch_size)
-        x = augment(policies[views.labelled], rows, epoch, _X)
+        x = augment(policies[views.labelled], rows, epoch, _X, out.get(_X))
         y = torch.from_numpy(data.pool.label[rows])
+        if mix is not None:
+            x, y = mix(x, y, len(data.pool.classes), seed, step)
         if not u:
             return Batch(x, y)
         rows, epoch = unknown.at(step * u, u)
-        weak = augment(policies["weak"], rows, epoch, _WEAK)
-        strong = augment(policies["strong"], rows, epoch, _STRONG)
+        weak = augment(policies["weak"], rows, epoch, _WEAK, out.get(_WEAK))
+        strong = augment(policies["strong"], rows, epoch, _STRONG, out.get(_STRONG))
         return Batch(x, y, weak, strong, torch.from_numpy(rows))
 
     return make
+
+
+def _images(count: int, size: int, pin: bool) -> torch.Tensor:
+    """Memory [count, 3, size, size], channels last, as the model wants it."""
+    return torch.empty((count, 3, size, size), memory_format=torch.channels_last, pin_memory=pin)
 
 
 def _triple(values: NDArray[np.float64]) -> tuple[float, float, float]:

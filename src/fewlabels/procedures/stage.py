@@ -10,12 +10,13 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import nn
 
+from fewlabels.augment.mix import Mix
 from fewlabels.augment.policy import Policy
-from fewlabels.evaluate.predictions import logits, softmax
+from fewlabels.evaluate.predictions import probabilities
 from fewlabels.methods import Facts, create, resolve
 from fewlabels.models.catalog import Built
 from fewlabels.pixels.preprocess import Preprocess
-from fewlabels.procedures.config import Config
+from fewlabels.procedures.config import INVARIANCES, POLICIES, Config
 from fewlabels.procedures.prepare import Data, Rows, batches
 from fewlabels.training import checkpoint
 from fewlabels.training.budget import Budget, Clock
@@ -63,6 +64,7 @@ class Context:
     clock: Clock  # seconds since the command began, of all its processes
     began: float = 0.0  # on that clock: training begins
     deadline: float | None = None  # and ends; None where steps are what is limited
+    invariant: frozenset[str] = frozenset()  # of flip and rotate: those that `auto` has found
 
     @property
     def method(self) -> str:
@@ -87,6 +89,21 @@ class Context:
         return max(1, round((self.config.epochs or 0) * images / a_step))
 
     @property
+    def policies(self) -> dict[str, Policy]:
+        """The augmentation of each view, as far as it is decided."""
+        config = self.config
+        found = {view: Policy.parse(getattr(config, POLICIES[view])) for view in config.views}
+        for setting, stage in INVARIANCES.items():
+            if setting in self.invariant or getattr(config, setting) == "on":
+                found = {v: p if stage in p else p.after(stage) for v, p in found.items()}
+        return found
+
+    @property
+    def undecided(self) -> tuple[str, ...]:
+        """Of flip and rotate, those that `auto` must decide."""
+        return tuple(name for name in INVARIANCES if getattr(self.config, name) == "auto")
+
+    @property
     def val_rows(self) -> Rows:
         """The rows that methods are compared on: the pool's own, else the held-out ones."""
         return self.data.val if len(self.data.val) else self.data.held_out
@@ -95,8 +112,8 @@ class Context:
         """What `model` says of these images, [R, K]."""
         if not len(rows):
             return np.zeros((0, len(self.data.pool.classes)))
-        images = self.data.images[rows]
-        return softmax(logits(model, images, self.preprocess, self.fabric.device))
+        images, device = self.data.images[rows], self.fabric.device
+        return probabilities(model, images, self.preprocess, device, self.config.tta)
 
     def model(self, weights: Weights | None = None) -> nn.Module:
         """The model of this run, at its start or with these weights."""
@@ -131,10 +148,13 @@ def run_stage(context: Context, stage: Stage, before: Weights | None) -> Trained
         labelled,
         data.unlabelled,
         method,
-        {view: Policy.parse(getattr(config, view)) for view in config.views},
+        context.policies,
         context.preprocess,
         config.batch_size,
         seed,
+        Mix.parse(config.mix),
+        slots=config.workers + 2,  # those that are being made, the next one, the one in use
+        pin=context.fabric.device.type == "cuda",
     )
     # the pool's own validation images can be asked at any time; held-out ones only in a trial
     watched = context.val_rows if stage.trial or len(data.val) else data.held_out[:0]

@@ -125,6 +125,7 @@ def _choice(run: read.Run) -> dict[str, Any]:
     chart = plots.intervals(whiskers, _told(whiskers), form.tick) if whiskers else None
     return {
         "choice": choice,
+        "decisions": run.result.get("decisions") or [],
         "candidates": [(c["method"], c["val"]) for c in candidates],
         "candidates_chart": chart,
     }
