@@ -576,21 +576,88 @@ def _unpack_pixels(value: Words, scale: Any, bias: Any, out: Any) -> None:
 
 
 @njit(nogil=True, cache=True)
-def _copy_row(image: Bytes, look: Any, o0: Any, o1: Any, o2: Any) -> None:
-    t0, t1, t2 = look[:256], look[256:512], look[512:]
-    for x in range(o0.size):
-        o0[x] = t0[image[3 * x]]
-        o1[x] = t1[image[3 * x + 1]]
-        o2[x] = t2[image[3 * x + 2]]
+def _whole(m: Reals) -> bool:
+    """Whether m mirrors and shifts by whole pixels only; within the 1/64 that a warp can tell."""
+    straight = m[1] == 0.0 and m[3] == 0.0 and m[6] == 0.0 and m[7] == 0.0 and m[8] == 1.0
+    sides = abs(m[0]) == 1.0 and abs(m[4]) == 1.0
+    x, y = m[2] - math.floor(m[2] + 0.5), m[5] - math.floor(m[5] + 0.5)
+    return bool(straight and sides and abs(x) < 0.5 / SUB and abs(y) < 0.5 / SUB)
 
 
 @njit(nogil=True, cache=True)
-def _copy_pixels(image: Bytes, look: Any, out: Any) -> None:
+def _reach(side: int, sign: float, shift: float) -> tuple[int, int, int]:
+    """Along an axis the pixel i of the result is the pixel first ± i of the source, for i from lo
+    to hi - 1; beyond these it is fill. Returns first, lo, hi."""
+    first = math.floor(shift + 0.5) + (0 if sign > 0.0 else side - 1)
+    if sign > 0.0:
+        lo, hi = max(0, -first), min(side, side - first)
+    else:
+        lo, hi = max(0, first - side + 1), min(side, first + 1)
+    return first, min(lo, side), max(hi, min(lo, side))
+
+
+@njit(nogil=True, cache=True)
+def _copy_row(image: Bytes, back: bool, look: Any, o0: Any, o1: Any, o2: Any) -> None:
+    """As many pixels as `o0` has; `back`: from the last to the first."""
     t0, t1, t2 = look[:256], look[256:512], look[512:]
+    if back:
+        last = 3 * (o0.size - 1)
+        for x in range(o0.size):
+            o0[x] = t0[image[last - 3 * x]]
+            o1[x] = t1[image[last - 3 * x + 1]]
+            o2[x] = t2[image[last - 3 * x + 2]]
+    else:
+        for x in range(o0.size):
+            o0[x] = t0[image[3 * x]]
+            o1[x] = t1[image[3 * x + 1]]
+            o2[x] = t2[image[3 * x + 2]]
+
+
+@njit(nogil=True, cache=True)
+def _copy_pixels(image: Bytes, back: bool, look: Any, out: Any) -> None:
+    t0, t1, t2 = look[:256], look[256:512], look[512:]
+    last = image.size - 3
     for x in range(image.size // 3):
-        out[3 * x] = t0[image[3 * x]]
-        out[3 * x + 1] = t1[image[3 * x + 1]]
-        out[3 * x + 2] = t2[image[3 * x + 2]]
+        k = last - 3 * x if back else 3 * x
+        out[3 * x] = t0[image[k]]
+        out[3 * x + 1] = t1[image[k + 1]]
+        out[3 * x + 2] = t2[image[k + 2]]
+
+
+@njit(nogil=True, cache=True)
+def _copy(
+    image: Bytes, height: int, width: int, m: Reals, look: Any, blank: Any, planar: bool, view: Any
+) -> None:
+    """Mirrored and shifted by whole pixels: nothing is between two pixels, and nothing blended."""
+    plane = height * width
+    first_x, lo, hi = _reach(width, m[0], m[2])
+    first_y, top, bottom = _reach(height, m[4], m[5])
+    left = lo + first_x if m[0] > 0.0 else first_x - hi + 1  # of what is copied of a row
+    for y in range(height):
+        start = y * width
+        if not (top <= y < bottom and lo < hi):
+            lo_here, hi_here = 0, 0
+        else:
+            lo_here, hi_here = lo, hi
+            row = first_y + y if m[4] > 0.0 else first_y - y
+            at = 3 * (row * width + left)
+            source = image[at : at + 3 * (hi - lo)]
+            if planar:
+                _copy_row(
+                    source,
+                    m[0] < 0.0,
+                    look,
+                    view[start + lo : start + hi],
+                    view[plane + start + lo : plane + start + hi],
+                    view[2 * plane + start + lo : 2 * plane + start + hi],
+                )
+            else:
+                _copy_pixels(source, m[0] < 0.0, look, view[3 * (start + lo) : 3 * (start + hi)])
+        for c in range(3):
+            for x in range(lo_here):
+                view[c * plane + start + x if planar else 3 * (start + x) + c] = blank[c]
+            for x in range(hi_here, width):
+                view[c * plane + start + x if planar else 3 * (start + x) + c] = blank[c]
 
 
 @njit(nogil=True, cache=True)
@@ -620,7 +687,9 @@ def render(
     table, u, v, value = work.table, work.u, work.v, work.value
     m, before = np.empty(9, np.float64), np.empty(9, np.float64)
     final, factor = np.empty(768, look.dtype), np.empty(3, np.float32)
+    blank = np.empty(3, look.dtype)
     for c in range(3):
+        blank[c] = look[256 * c + np.int64(fill[c])]
         factor[c] = scale[c] if nearest else scale[c] / np.float32(SUB * SUB)
     stride, plane = width + 3, h * w
     p0, p1 = work.packed, work.packed[1:]
@@ -681,28 +750,21 @@ def render(
         if h != height or w != width:
             _compose(m, float(width) / w, 0.0, 0.0, 0.0, float(height) / h, 0.0, 0.0, 0.0)
 
-        still = cells == 0 and h == height and w == width
-        for i in range(9):
-            still = still and m[i] == (1.0 if i % 4 == 0 else 0.0)
-        if still:
+        view = out[3 * b * plane : 3 * (b + 1) * plane]
+        if cells == 0 and h == height and w == width and _whole(m):
             for c in range(0, 768, 256):
                 for x in range(256):
                     final[c + x] = look[c + np.int64(table[c + x])]
+            _copy(image, height, width, m, final, blank, planar, view)
+            last = 0  # of the rows that a warp writes
         else:
             _pack(image, height, width, table, fill, work.packed)
-        view = out[3 * b * plane : 3 * (b + 1) * plane]
-        for y in range(h):
+            last = h
+        for y in range(last):
             o0 = view[y * w : (y + 1) * w]
             o1 = view[plane + y * w : plane + (y + 1) * w]
             o2 = view[2 * plane + y * w : 2 * plane + (y + 1) * w]
             pixels = view[3 * y * w : 3 * (y + 1) * w]
-            if still:
-                source = image[3 * y * w : 3 * (y + 1) * w]
-                if planar:
-                    _copy_row(source, final, o0, o1, o2)
-                else:
-                    _copy_pixels(source, final, pixels)
-                continue
             _aim(m, y - (h - 1) / 2.0, (w - 1) / 2.0, u, v)
             if cells:
                 _bend(work.field, cells, amount, height, width, u, v)
@@ -723,6 +785,5 @@ def render(
                 _unpack_pixels(value, factor, bias, pixels)
         for y in range(cut_y0, cut_y1):
             for c in range(3):
-                blank = look[256 * c + np.int64(fill[c])]
                 for x in range(cut_x0, cut_x1):
-                    view[c * plane + y * w + x if planar else 3 * (y * w + x) + c] = blank
+                    view[c * plane + y * w + x if planar else 3 * (y * w + x) + c] = blank[c]
