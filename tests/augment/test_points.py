@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from fewlabels.augment.points import CORNERS, Reals, solve, through_points
+from fewlabels.augment.views import warp
 
 
 def mapped(m: Reals, points: Reals) -> Reals:
@@ -77,3 +78,19 @@ def test_many_at_once_are_one_by_one(n: int) -> None:
     assert maps.shape == (30, 3, 3)
     for m, target in zip(maps, targets, strict=True):
         np.testing.assert_allclose(m, through_points(CORNERS[:n], target), atol=1e-12)
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_warp_moves_points_to_points(count: int) -> None:
+    """A bright pixel at each of the points is found, by the nearest pixel, where it was sent."""
+    source = np.array([[10, 12], [50, 9], [13, 30], [47, 33]], np.float64)[:count]
+    target = np.array([[14, 8], [46, 14], [12, 34], [52, 29]], np.float64)[:count]
+    image = np.zeros((48, 64, 3), np.uint8)
+    for k, (x, y) in enumerate(source.astype(int)):
+        image[y, x] = 60 * (k + 1)
+    result = warp(image, source, target, nearest=True, fill=(0, 0, 0))
+    for k, (x, y) in enumerate(target.astype(int)):
+        assert result[y, x].tolist() == [60 * (k + 1)] * 3
+    assert (warp(image, source, source) == image).all()
+    with pytest.raises(ValueError, match="one line"):
+        warp(image, source, np.repeat(target[:1], count, 0))

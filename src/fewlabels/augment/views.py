@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from fewlabels.augment.kernel import Workspace, render, workspace
+from fewlabels.augment.operations import WARP
+from fewlabels.augment.points import through_points
 from fewlabels.augment.policy import Policy
 from fewlabels.augment.sampler import Program, sample
 from fewlabels.pixels.preprocess import Preprocess
@@ -121,14 +123,38 @@ def picture(
     fill: tuple[float, float, float] = (128, 128, 128),
 ) -> NDArray[np.uint8]:
     """The view `number` of one image [H, W, 3] of any size, as a picture of the same size."""
-    height, width = image.shape[:2]
     first = np.zeros(1, np.int64)
-    program = sample(policy, seed, first, first, number, height, width)
+    program = sample(policy, seed, first, first, number, *image.shape[:2])
+    return _one(image, program, policy.nearest, fill)
+
+
+def warp(
+    image: NDArray[np.uint8],
+    source: NDArray[np.float64],
+    target: NDArray[np.float64],
+    nearest: bool = False,
+    fill: tuple[float, float, float] = (128, 128, 128),
+) -> NDArray[np.uint8]:
+    """The image [H, W, 3] with the points `source` moved to `target`: [3, 2] affine, [4, 2] in
+    perspective. Points are (x, y) in pixels; (0, 0) is the centre of the upper left one.
+
+    ValueError for points that no such map joins.
+    """
+    sides = np.array(image.shape[1::-1], np.float64)
+    there, here = ((np.asarray(p) - (sides - 1) / 2) / sides for p in (source, target))
+    code = np.array([[WARP]], np.int16)
+    operand = through_points(here, there).reshape(1, 1, 9)[:, :, :8].astype(np.float32)
+    return _one(image, Program(code, operand), nearest, fill)
+
+
+def _one(
+    image: NDArray[np.uint8], program: Program, nearest: bool, fill: tuple[float, float, float]
+) -> NDArray[np.uint8]:
     # of the type that training compiles the kernel for anyway
-    out = np.empty((1, height, width, 3), np.float32)
+    out = np.empty((1, *image.shape), np.float32)
+    images, first = np.ascontiguousarray(image)[None], np.zeros(1, np.int64)
     zero, one = np.zeros(3), np.ones(3)
-    images = np.ascontiguousarray(image)[None]
-    execute(images, first, program, policy.nearest, np.array(fill), zero, one, out, planar=False)
+    execute(images, first, program, nearest, np.array(fill), zero, one, out, planar=False)
     result: NDArray[np.uint8] = np.floor(out[0] + 0.5).astype(np.uint8)
     return result
 
