@@ -410,6 +410,25 @@ def _shift(u: Reals, by: float) -> None:
 
 
 @njit(nogil=True, cache=True)
+def _fixed(value: float) -> float:
+    return math.floor(value * 65536.0 + 0.5) / 65536.0
+
+
+@njit(nogil=True, cache=True)
+def _aim_as_pillow(m: Reals, y: int, h: int, height: int, width: int, u: Reals, v: Reals) -> None:
+    """As `_aim`, in pixels of the source, of an affine map: its numbers rounded as Pillow rounds
+    them, so that the nearest pixel is the same one where two are almost as near."""
+    x0, y0 = (u.size - 1) / 2.0, (h - 1) / 2.0
+    # Pillow counts from the corner of the first pixel, we from its centre
+    s = _fixed(m[2] - m[0] * x0 - m[1] * y0 + width / 2.0) - 0.5 + _fixed(m[1]) * y
+    t = _fixed(m[5] - m[3] * x0 - m[4] * y0 + height / 2.0) - 0.5 + _fixed(m[4]) * y
+    a, b = _fixed(m[0]), _fixed(m[3])
+    for x in range(u.size):
+        u[x] = a * x + s
+        v[x] = b * x + t
+
+
+@njit(nogil=True, cache=True)
 def _new_field(field: Reals, cells: int, first: int, second: int) -> None:
     """Displacements in [-1, 1] at (cells + 3)^2 points: the counter-based draws of `draws.py`."""
     state = (np.uint64(first) << np.uint64(24)) ^ np.uint64(second)
@@ -760,17 +779,21 @@ def render(
         else:
             _pack(image, height, width, table, fill, work.packed)
             last = h
+        affine = m[6] == 0.0 and m[7] == 0.0 and m[8] == 1.0
         for y in range(last):
             o0 = view[y * w : (y + 1) * w]
             o1 = view[plane + y * w : plane + (y + 1) * w]
             o2 = view[2 * plane + y * w : 2 * plane + (y + 1) * w]
             pixels = view[3 * y * w : 3 * (y + 1) * w]
-            _aim(m, y - (h - 1) / 2.0, (w - 1) / 2.0, u, v)
-            if cells:
-                _bend(work.field, cells, amount, height, width, u, v)
-                _map(before, u, v)
-            _shift(u, (width - 1) / 2.0)
-            _shift(v, (height - 1) / 2.0)
+            if nearest and cells == 0 and affine:
+                _aim_as_pillow(m, y, h, height, width, u, v)
+            else:
+                _aim(m, y - (h - 1) / 2.0, (w - 1) / 2.0, u, v)
+                if cells:
+                    _bend(work.field, cells, amount, height, width, u, v)
+                    _map(before, u, v)
+                _shift(u, (width - 1) / 2.0)
+                _shift(v, (height - 1) / 2.0)
             if nearest:
                 _take_nearest(p0, u, v, height, width, work.at, value)
             else:
