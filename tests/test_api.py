@@ -277,3 +277,36 @@ def test_the_gallery_shows_every_class_that_is_right(split_folders: Path, tmp_pa
     assert len(right) == round(12 * run.result["test"]["accuracy"])
     assert {kind for kind, _, _ in kinds} >= {"right", "pseudo"}
     assert all(label != predicted for kind, label, predicted in kinds if kind == "wrong")
+
+
+def test_what_was_decided_is_kept_and_used(
+    split_folders: Path, tmp_path: Path, paint: Paint
+) -> None:
+    run = fl.train(split_folders, out=tmp_path / "run", **QUICK)
+    flip, rotate = run.result["decisions"]
+    for decision, stage in ((flip, "flip"), (rotate, "turn")):
+        used = all(stage in text for text in run.result["views"].values())
+        assert used == ("auto: on" in decision), decision
+    assert flip in (run.path / "train.log").read_text()
+
+
+def test_predictions_are_averaged_as_they_were_measured(
+    split_folders: Path, tmp_path: Path
+) -> None:
+    import pyarrow.parquet as pq
+
+    run = fl.train(split_folders, out=tmp_path / "run", tta="flip+crop", **QUICK)
+    classifier = fl.load(run)
+    assert classifier.tta == "flip+crop"
+    rows = pq.read_table(run.path / "predictions.parquet").to_pylist()
+    rows = [row for row in rows if row["split"] == "test"]
+    found = classifier.predict([split_folders / row["name"] for row in rows])
+    assert [list(p.probabilities) for p in found] == [row["probabilities"] for row in rows]
+
+
+def test_mixing_reaches_training(split_folders: Path, tmp_path: Path) -> None:
+    losses = []
+    for mix in ("none", "cutmix"):
+        run = fl.train(split_folders, out=tmp_path / mix, method="supervised", mix=mix, **QUICK)
+        losses.append([json.loads(line)["loss"] for line in (run.path / "metrics.jsonl").open()])
+    assert losses[0] != losses[1]

@@ -148,7 +148,7 @@ def search(
     config = config.resolved(pool.origin, typical_side(pool), built.size, pool.mirror)
     catalog.accepts(built.model, config.model, config.img_size or 0)
     device = _fabric(config)
-    folder = searching.new_folder(Path(out) if out else None)
+    folder = RunFolder.create(Path(out) if out else None, searching.HOME)
     folder.write_config(config.to_dict() | {"search": asdict(plan)})
     try:
         return _search(config, plan, pool, built, device, folder, console, clock, limit)

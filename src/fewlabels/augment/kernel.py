@@ -13,8 +13,8 @@ projective map, with at most one elastic field in it.
 Colours follow Pillow's ImageOps and ImageEnhance to the bit, but for contrast (see there).
 Shapes: H, W of the source, h, w of the result; images [N, H * W * 3] uint8, channels last. Loops
 run over flat slices, one simple pass after another: so they become vector instructions, and a row
-of 224 pixels stays in the nearest cache between passes (measured: a third of the time of one loop
-that does everything).
+of 224 pixels stays in the nearest cache between passes (measured: less than half the time of one
+loop that does everything).
 """
 
 import math

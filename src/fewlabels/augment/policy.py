@@ -41,6 +41,14 @@ def _up_to(argument: str, default: float, largest: float, **more: Span | None) -
     return Kind(argument, (default, default), (0.0, largest), more)
 
 
+# beyond these an operation means nothing
+_SENSIBLE: dict[str, Span] = {
+    "posterize": (1, 8),
+    "solarize": (0, 256),
+    "add": (-1, 1),
+    "scale": (0.05, 20),
+} | dict.fromkeys(("brightness", "contrast", "saturation", "sharpness"), (0.0, 10.0))
+
 STAGES: dict[str, Kind] = {
     "flip": _up_to("p", 0.5, 1.0),  # mirrored left to right with this probability
     "flip_y": _up_to("p", 0.5, 1.0),  # upside down
@@ -57,16 +65,9 @@ STAGES: dict[str, Kind] = {
     "rand": Kind("n", (2.0, 2.0), (0.0, 8.0), {"m": None}),
     "cutout": _up_to("side", 0.5, 1.0),  # a filled square, its side up to this fraction
 } | {
-    name: Kind("strength", (o.low, o.high), (-360.0, 360.0), {"p": (1.0, 1.0)})
+    name: Kind("strength", (o.low, o.high), _SENSIBLE.get(name, (-360.0, 360.0)), {"p": (1.0, 1.0)})
     for name, o in OPERATIONS.items()
 }
-# beyond these an operation means nothing
-_SENSIBLE: dict[str, Span] = {
-    "posterize": (1, 8),
-    "solarize": (0, 256),
-    "add": (-1, 1),
-    "scale": (0.05, 20),
-} | dict.fromkeys(("brightness", "contrast", "saturation", "sharpness"), (0.0, 10.0))
 
 
 @dataclass(frozen=True)
@@ -203,8 +204,6 @@ def _parse_stage(part: str, text: str) -> Stage:
     for key, default in {kind.argument: kind.default, **kind.more}.items():
         if key in given:
             least, most = kind.limits_of(key)
-            if key == "strength":
-                least, most = _SENSIBLE.get(name, (least, most))
             arguments.append((key, _parse_span(given[key], name, key, part, text, least, most)))
         elif default is not None:
             arguments.append((key, default))

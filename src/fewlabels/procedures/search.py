@@ -86,22 +86,6 @@ def need_optuna() -> None:
         raise UserError("search needs Optuna: pip install 'fewlabels[search]'") from None
 
 
-def new_folder(out: Path | None) -> RunFolder:
-    """`out`, which must be absent or empty; without it the next free searches/<n>."""
-    number = 1
-    while out is None:
-        try:
-            (HOME / str(number)).mkdir(parents=True)
-            out = HOME / str(number)
-        except FileExistsError:
-            number += 1
-        except OSError as error:
-            raise UserError(
-                f"{HOME}: cannot be made ({error.strerror}); name a folder with --out"
-            ) from error
-    return RunFolder.create(out)
-
-
 def make_folds(data: Data, count: int, seed: int) -> tuple[Fold, ...]:
     """`count` trainings: each labelled image is held out of one of them, class by class as evenly
     as can be; or, where the pool has validation images, all learn from all labels.

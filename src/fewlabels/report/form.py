@@ -51,3 +51,8 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def spread(value: float | None) -> str:
+    """0.0412 -> ± 4.1"""
+    return "" if value is None else f"± {100 * value:.1f}"

@@ -1,18 +1,17 @@
 """The report: what a run folder says, as one HTML file that loads nothing and runs no script."""
 
-import os
 import re
-import uuid
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader
+from jinja2 import Environment, PackageLoader, Template
 from markupsafe import Markup
 
 from fewlabels.evaluate.intervals import wilson
 from fewlabels.report import form, plots, read, tables, timeline
 from fewlabels.report.pictures import data_uri
+from fewlabels.training.folder import write_text
 
 HEAT_MAP_CLASSES = 20  # a larger matrix cannot be read; its worst pairs can
 SPLITS = {"test": "test images", "val": "validation images"}
@@ -25,36 +24,36 @@ def write(run: Path) -> Path:
     """
     page = render(read.load(run))
     target = run / "report.html"
-    # a reader, or a kill, must never see half a page
-    fresh = run / f".report-{uuid.uuid4().hex[:8]}.html"
-    try:
-        fresh.write_text(page, encoding="utf-8")
-        os.replace(fresh, target)
-    finally:
-        fresh.unlink(missing_ok=True)
+    write_text(target, page)
     return target
 
 
-def render(run: read.Run) -> str:
-    """The page as text."""
-    page = Environment(
+def template(name: str) -> Template:
+    """A page of this room, with its filters."""
+    pages = Environment(
         loader=PackageLoader("fewlabels.report", "."),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page.filters |= {
+    pages.filters |= {
         "percent": form.percent,
         "whole": form.whole,
         "span": form.span,
         "points": form.points,
         "count": form.count,
         "duration": form.duration,
+        "spread": form.spread,
     }
+    return pages.get_template(name)
+
+
+def render(run: read.Run) -> str:
+    """The page as text."""
     found = timeline.stages(run)
     facts = run.config | run.result
     data = str(facts.get("data", "images"))
-    return page.get_template("template.html").render(
+    return template("template.html").render(
         data=data,
         # the last part of a path is what people call their data
         title=_last_part(data),

@@ -4,12 +4,12 @@ import math
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 from rich.console import Console
 from rich.table import Table
 
 from fewlabels.report import form, plots
+from fewlabels.report.html import template
 from fewlabels.training.folder import RunFolder, write_text
 
 SHOWN = 10  # of the best
@@ -25,23 +25,10 @@ def write(folder: Path) -> Path:
 
 def render(result: dict[str, Any]) -> str:
     """The page as text."""
-    page = Environment(
-        loader=PackageLoader("fewlabels.report", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page.filters |= {
-        "percent": form.percent,
-        "points": form.points,
-        "count": form.count,
-        "duration": form.duration,
-        "spread": spread,
-    }
     trials, default = result["trials"], result["default"]
     complete = [trial for trial in trials if trial["state"] == "complete"]
     best = sorted([default, *complete], key=lambda trial: -trial["accuracy"])
-    return page.get_template("search.html").render(
+    return template("search.html").render(
         **result,
         complete=len(complete),
         pruned=sum(trial["state"] == "pruned" for trial in trials),
@@ -117,11 +104,6 @@ def chart(result: dict[str, Any]) -> Markup:
     )
 
 
-def spread(value: float | None) -> str:
-    """0.0412 -> ± 4.1"""
-    return "" if value is None else f"± {100 * value:.1f}"
-
-
 def print_search(path: Path, result: dict[str, Any], console: Console) -> None:
     """The winner, the default policy beside it, and the command that trains with it."""
     default, winner = result["default"], result["winner"]
@@ -131,7 +113,7 @@ def print_search(path: Path, result: dict[str, Any], console: Console) -> None:
     table.add_column("policy", overflow="fold")
     for trial in (default, winner) if result["improved"] else (default,):
         name = f"trial {trial['number']}" if trial["number"] else "default"
-        score = f"{form.percent(trial['accuracy'])} {spread(trial['spread'])}"
+        score = f"{form.percent(trial['accuracy'])} {form.spread(trial['spread'])}"
         table.add_row(name, score, trial["policy"])
     console.print()
     console.print(table)

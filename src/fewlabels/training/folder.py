@@ -23,8 +23,8 @@ class RunFolder:
     path: Path
 
     @classmethod
-    def create(cls, out: Path | None) -> "RunFolder":
-        """`out`, which must be absent or empty; without it the next free runs/<n>."""
+    def create(cls, out: Path | None, home: Path = Path("runs")) -> "RunFolder":
+        """`out`, which must be absent or empty; without it the next free <home>/<n>."""
         if out is not None:
             if out.is_dir() and any(out.iterdir()):
                 raise UserError(f"--out {out}: is not empty; name a new folder, or --resume {out}")
@@ -35,7 +35,7 @@ class RunFolder:
             return cls(out)
         number = 1
         while True:
-            path = Path("runs") / str(number)
+            path = home / str(number)
             try:
                 path.mkdir(parents=True)
                 return cls(path)
