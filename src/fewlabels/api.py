@@ -4,7 +4,7 @@ import platform
 import shlex
 import shutil
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,21 +18,37 @@ from fewlabels.deploy import artefact
 from fewlabels.deploy.classifier import Classifier
 from fewlabels.errors import UserError, one_line
 from fewlabels.models import catalog
+from fewlabels.models.choose import choose
 from fewlabels.pixels import cache
 from fewlabels.pixels.preprocess import Preprocess
 from fewlabels.pool.pool import Pool
-from fewlabels.procedures import auto, outcome
+from fewlabels.procedures import auto, frozen, outcome, search_augmentation, search_scaling
 from fewlabels.procedures import search as searching
-from fewlabels.procedures.config import ABOUT, Config, read_recipe, seconds
+from fewlabels.procedures.config import (
+    ABOUT,
+    TIME_LIMIT,
+    Config,
+    image_size,
+    read_recipe,
+    seconds,
+)
 from fewlabels.procedures.prepare import Data, prepare, preprocessing, typical_side
+from fewlabels.procedures.probes import FROZEN
 from fewlabels.procedures.stage import Context
+from fewlabels.procedures.start import ready
 from fewlabels.procedures.timing import resumed_clock, timed
 from fewlabels.report import html
 from fewlabels.report import search as search_page
-from fewlabels.settings import make
+from fewlabels.settings import make, one_of
 from fewlabels.training.budget import Clock
 from fewlabels.training.events import Events
 from fewlabels.training.folder import RunFolder
+
+# what can be searched, and the settings of that
+PLANS: dict[str, type[searching.Plan]] = {
+    "augmentation": search_augmentation.Plan,
+    "scaling": search_scaling.Plan,
+}
 
 
 @dataclass(frozen=True)
@@ -68,10 +84,7 @@ def train(
     }
     config = make(Config, settings | fixed, where)
     pool = pool or Pool.scan(data)  # type: ignore[arg-type]
-    built = _start(config, pool)
-    config = config.resolved(pool.origin, typical_side(pool), built.size, pool.mirror)
-    catalog.accepts(built.model, config.model, config.img_size or 0)
-    device = _fabric(config)
+    config, built, device = _start(config, pool)
     folder = RunFolder.create(Path(out) if out else None)
     versions = {name: version(name) for name in ("fewlabels", "torch", "numpy", "numba")}
     versions["python"] = platform.python_version()
@@ -95,9 +108,8 @@ def resume(path: str | Path, *, console: Console | None = None) -> Run:
         return Run(folder.path, result)
     config = make(Config, read_recipe(folder.path / "config.yaml"), str(folder.path))
     pool = Pool.scan(config.data)
-    built = _start(config, pool)
-    clock = resumed_clock(folder)
-    return _execute(config, pool, built, _fabric(config), folder, console, clock)
+    config, built, device = _start(config, pool)
+    return _execute(config, pool, built, device, folder, console, resumed_clock(folder))
 
 
 @dataclass(frozen=True)
@@ -113,8 +125,9 @@ def search(
     *,
     what: str = "augmentation",
     trials: int = 30,
-    operations: int = 2,
     folds: int = 3,
+    operations: int | None = None,
+    phi: int | None = None,
     steps: int = searching.STEPS,
     out: str | Path | None = None,
     time_limit: str | float | None = None,
@@ -123,11 +136,13 @@ def search(
     where: str = "search",
     **settings: Any,
 ) -> Search:
-    """Searches for an augmentation that suits `data` better than the default one.
+    """Searches for an augmentation, or a scaling of a model, that suits `data` better than the
+    default one.
 
-    `procedures.search` says how. `steps` are of each short training, and `settings` those of
-    `train` that a training on labels alone has. The file `policy.txt` in the folder serves `train`
-    as `augment`. Raises UserError for bad input, and leaves no folder then.
+    `procedures.search` says how, `search_augmentation` what comes of `operations` (2) and
+    `search_scaling` what of `phi` (2). `steps` are of each short training, and `settings` those of
+    `train` that a training on labels alone has. The result's `use` is the command that trains with
+    what was found. Raises UserError for bad input, and leaves no folder then.
     """
     searching.need_optuna()
     clock = clock or Clock()
@@ -135,19 +150,14 @@ def search(
         if name in settings:
             raise UserError(f"{where}: setting '{name}' has no effect in a search")
     limit = None if time_limit is None else seconds(time_limit)
-    plan = make(
-        searching.Plan,
-        {"what": what, "trials": trials, "operations": operations, "folds": folds},
-        where,
-    )
+    own = {"operations": operations, "phi": phi}  # of one kind of search each
+    given = {name: value for name, value in own.items() if value is not None}
+    plan = _plan({"what": what, "trials": trials, "folds": folds} | given, where)
     pool = data if isinstance(data, Pool) else None
     fixed = {"data": pool.origin if pool else str(data), "method": "supervised", "steps": steps}
-    config = make(Config, settings | fixed, where)
+    config = plan.settings(make(Config, settings | fixed, where))
     pool = pool or Pool.scan(data)  # type: ignore[arg-type]
-    built = _start(config, pool)
-    config = config.resolved(pool.origin, typical_side(pool), built.size, pool.mirror)
-    catalog.accepts(built.model, config.model, config.img_size or 0)
-    device = _fabric(config)
+    config, built, device = _start(config, pool)
     folder = RunFolder.create(Path(out) if out else None, searching.HOME)
     folder.write_config(config.to_dict() | {"search": asdict(plan)})
     try:
@@ -174,18 +184,33 @@ def resume_search(
     if "search" not in known:
         raise UserError(f"{path}: is a run, not a search; go on with `fewlabels train --resume`")
     asked = {} if trials is None else {"trials": trials}
-    plan = make(searching.Plan, known.pop("search") | asked, str(path))
+    plan = _plan(known.pop("search") | asked, str(path))
     limit = None if time_limit is None else seconds(time_limit)
     config = make(Config, known, str(path))
     pool = Pool.scan(config.data)
+    config, built, device = _start(config, pool)
     folder.write_config(config.to_dict() | {"search": asdict(plan)})
-    return _search(
-        config, plan, pool, _start(config, pool), _fabric(config), folder, console, clock, limit
-    )
+    return _search(config, plan, pool, built, device, folder, console, clock, limit)
+
+
+def _plan(values: dict[str, Any], where: str) -> searching.Plan:
+    """UserError for what cannot be searched, and for settings that are of another search."""
+    what = str(values.get("what"))
+    one_of("--what", what, tuple(PLANS))
+    for name in values:
+        if name not in (about.name for about in fields(PLANS[what])):
+            raise UserError(f"{where}: --{name} has no effect with --what {what}")
+    return make(PLANS[what], values, where)
 
 
 def load(run: Run | str | Path, device: str = "cpu") -> Classifier:
-    """The classifier of a run, or of an artefact folder that was copied out of one."""
+    """The classifier of a run, or of an artefact folder that was copied out of one.
+
+    A model of timm or torchvision with the head of its weights, too: `timm:mobilenetv2_100`,
+    `torchvision:resnet18`, `hf-hub:…`, `local-dir:…`, with the weights' own classes.
+    """
+    if isinstance(run, str) and run.startswith(catalog.PREFIXES):
+        return artefact.pretrained(run, device)
     return artefact.load(run.path if isinstance(run, Run) else Path(run), device)
 
 
@@ -202,8 +227,11 @@ def _execute(
     try:
         context = _context(config, pool, built, device, folder, events, clock)
         outcome.write_splits(context.data, folder)
-        context = timed(context)
-        chosen = auto.run(context)
+        if config.method in FROZEN:
+            chosen = frozen.run(context)
+        else:
+            context = timed(context)
+            chosen = auto.run(context)
         outcome.write_predictions(context, chosen, folder.path / "predictions.parquet")
         outcome.write_gallery(context, chosen, folder.path / "gallery.parquet")
         artefact.write(folder)
@@ -252,7 +280,7 @@ def _context(
 ) -> Context:
     """The images read, the kernel compiled: what training needs before its first step."""
     data = _read(config, pool, events)
-    for line in _introduction(data, config, folder, built.note):
+    for line in _introduction(data, config, folder, built.note, built.stem):
         events.say(line)
     if not compiled():
         events.say("compiling the augmentation kernel: once, about 20 seconds")
@@ -284,10 +312,27 @@ def _command(config: Config) -> str:
     return f"fewlabels.train({config.data!r}, …)"
 
 
-def _start(config: Config, pool: Pool) -> catalog.Built:
-    """The model that training starts from; with the same seed the same."""
+def _start(config: Config, pool: Pool) -> tuple[Config, catalog.Built, Fabric]:
+    """The settings in full, the model that training starts from, the device to train on.
+
+    With the same seed the model is the same.
+    """
+    fabric, classes, side = _fabric(config), len(pool.classes), typical_side(pool)
+    device, name = fabric.device.type, config.model
     torch.manual_seed(config.seed)
-    return catalog.build(config.model_name, len(pool.classes), config.weights)
+    if name == "auto":
+        fixed = config.steps or config.epochs or config.method in FROZEN
+        seconds = None if fixed else config.time_limit or TIME_LIMIT
+        name, built = choose(side, len(pool), device, seconds, classes, config.weights)
+    else:
+        built = catalog.build(name, classes, config.weights)
+    if built.weights == "none" and built.note:  # as when it is resumed, and tries no more
+        torch.manual_seed(config.seed)
+        built = replace(catalog.build(name, classes, "none"), note=built.note)
+    size = config.img_size or image_size(side, built.size, built.fixed, device)
+    built = ready(built, name, size, classes, config)
+    tuned = built.weights != "none"
+    return config.resolved(pool.origin, name, size, tuned, pool.mirror), built, fabric
 
 
 def _fabric(config: Config) -> Fabric:
@@ -299,7 +344,7 @@ def _fabric(config: Config) -> Fabric:
         raise UserError(f"--device {config.device}: cannot be used here ({reason})") from error
 
 
-def _introduction(data: Data, config: Config, folder: RunFolder, note: str) -> list[str]:
+def _introduction(data: Data, config: Config, folder: RunFolder, *notes: str) -> list[str]:
     test = f"{len(data.test):,} test images" if len(data.test) else "no test images"
     lines = [
         f"{folder.path}: {len(data.labelled):,} labelled, {len(data.unlabelled):,} unlabelled, "
@@ -313,4 +358,4 @@ def _introduction(data: Data, config: Config, folder: RunFolder, note: str) -> l
             "one label a class: none can be held out for validation"
             + ("" if len(data.test) else ", and without test images nothing can be measured")
         )
-    return [*lines, note] if note else lines
+    return lines + [note for note in notes if note]

@@ -92,14 +92,36 @@ def check(
 def train(
     data: Annotated[str | None, typer.Argument(metavar="DATA", help="See check.")] = None,
     method: Annotated[
-        str | None, typer.Option(help="auto, or a method such as fixmatch. (auto)")
+        str | None,
+        typer.Option(
+            help="auto, supervised, fixmatch; frozen: linear_probe, knn, label_spreading. (auto)"
+        ),
+    ] = None,
+    method_settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A setting of the method; repeatable."),
     ] = None,
     model: Annotated[
-        str | None,
-        typer.Option(help="cnn_small, lenet5, any torchvision or timm name, local-dir:… (auto)"),
+        str | None, typer.Option(help="A name that `fewlabels models` lists, local-dir:… (auto)")
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="auto, none, or a file of weights. (auto)")
+        str | None, typer.Option(help="auto, none, a file of weights, or a run. (auto)")
+    ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(help="Random weights: gaussian(0.01), xavier, he. (the model's own)"),
+    ] = None,
+    freeze: Annotated[
+        str | None,
+        typer.Option(help="Not to be trained: none, backbone, or so many first stages. (none)"),
+    ] = None,
+    unfreeze: Annotated[
+        float | None,
+        typer.Option(help="The part of training in which stages are thawed, the last first. (0)"),
+    ] = None,
+    norms: Annotated[
+        str | None,
+        typer.Option(help="Batch norms' statistics: keep, learn. (pretrained: keep)"),
     ] = None,
     time_limit: Annotated[
         str | None, typer.Option(help="Of the whole command: 90s, 10m, 1h30m. (10m)")
@@ -112,7 +134,32 @@ def train(
     img_size: Annotated[int | None, typer.Option(help="Side in pixels.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Labelled images a step. (16)")] = None,
     optimiser: Annotated[str | None, typer.Option(help="adamw or sgd. (adamw)")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate. (adamw 0.003, sgd 0.05)")] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(
+            help="Learning rate. (adamw 0.003, sgd 0.05; pretrained weights: 0.001, 0.01)"
+        ),
+    ] = None,
+    head_lr: Annotated[float | None, typer.Option(help="Of the last layer. (--lr)")] = None,
+    layer_decay: Annotated[
+        float | None,
+        typer.Option(
+            help="Each block learns so many times as fast as the next. (1; pretrained: 0.9)"
+        ),
+    ] = None,
+    weight_decay: Annotated[
+        float | None, typer.Option(help="Not of norms and biases. (0.0005)")
+    ] = None,
+    dropout: Annotated[
+        float | None, typer.Option(help="Before the last layer. (the model's own)")
+    ] = None,
+    drop_path: Annotated[
+        float | None, typer.Option(help="Stochastic depth, of the last block. (the model's own)")
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(help="Stop after so many validations, of 20, without a better one. (never)"),
+    ] = None,
     augment: Annotated[
         str | None, typer.Option(help="Strong views: a preset, a policy, or a file. (strong)")
     ] = None,
@@ -148,6 +195,8 @@ def train(
     settings = {name: value for name, value in locals().items() if value is not None}
     for name in ("data", "resume", "recipe", "out"):
         settings.pop(name, None)
+    if pairs := settings.pop("method_settings", None):
+        settings["settings"] = dict(_pair(text) for text in pairs)
     from fewlabels import api
 
     console = _console()
@@ -193,7 +242,7 @@ def predict(
         raise UserError(f"-o {out}: must end in .csv")
     if any(path.exists() and out.exists() and path.samefile(out) for path in paths):
         raise UserError(f"-o {out}: is one of the inputs; name another file")
-    classifier, found = load(run, device), find(paths)
+    classifier, found = load(str(run), device), find(paths)
     columns = (SpinnerColumn(), TextColumn("{task.completed:,} images"))
     bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     task = bar.add_task("", total=None)
@@ -210,6 +259,23 @@ def predict(
         fresh.unlink(missing_ok=True)
     unread = f"; {failed} could not be read, see the column error" if failed else ""
     console.print(f"{out}: {images:,} images{unread}", highlight=False)
+
+
+@app.command()
+def export(
+    run: RunPath,
+    form: Annotated[str, typer.Option("--format", help="What for: backbone.")],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="The folder to write. (RUN/backbone)")
+    ] = None,
+) -> None:
+    """Write the run's model for other programs: backbone is for timm and torchvision."""
+    if form != "backbone":
+        raise UserError(f"--format {form}: there is only backbone")
+    from fewlabels.deploy.backbone import write_backbone
+
+    for line in write_backbone(run, out or run / form):
+        _console().print(line, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -271,17 +337,97 @@ def augment(
 
 
 @app.command()
+def models(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Show this one's layers.")
+    ] = None,
+    family: Annotated[str | None, typer.Option(help="List: such as resnet, vit, swin.")] = None,
+    max_params: Annotated[
+        str | None, typer.Option(help="List: with no more parameters, such as 5M.")
+    ] = None,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="List: with pretrained weights.")
+    ] = False,
+    every: Annotated[bool, typer.Option("--all", help="List: every one, timm's too.")] = False,
+    img_size: Annotated[int | None, typer.Option(min=1, help="NAME: side in pixels.")] = None,
+    init: Annotated[
+        str | None, typer.Option(help="NAME: start from gaussian(0.01), xavier or he.")
+    ] = None,
+    signals: Annotated[
+        bool, typer.Option("--signals", help="NAME: activations and gradients by layer.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="NAME: write a .html page.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Which models there are; with NAME its layers, shapes, parameters, FLOPs, receptive field."""
+    import json
+    from dataclasses import asdict
+
+    from fewlabels.models import listing
+
+    console = _console()
+    filters = {
+        "--family": family,
+        "--max-params": max_params,
+        "--pretrained": pretrained,
+        "--all": every,
+    }
+    if name is None:
+        given = {"--img-size": img_size, "--init": init, "--signals": signals, "-o": out}
+        if wrong := next((option for option, value in given.items() if value), None):
+            raise UserError(f"models: {wrong} needs the NAME of a model")
+        limit = None if max_params is None else listing.amount(max_params)
+        some = listing.find(limit, family, pretrained)
+        rows = some if any(filters.values()) else listing.known()
+        if as_json:
+            print(json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False))
+            return
+        from fewlabels.report.listing import print_listing
+
+        print_listing(rows, 0 if any(filters.values()) else len(some) - len(rows), console)
+        return
+    if wrong := next((option for option, value in filters.items() if value), None):
+        raise UserError(f"models {name}: {wrong} is for the list, without a NAME")
+    if out is not None and out.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"-o {out}: must end in .html")
+    if out is not None and not os.path.isdir(out.parent):
+        raise UserError(f"-o {out}: there is no folder {out.parent}")
+    if init is not None and not signals:
+        raise UserError(f"models {name}: --init changes --signals only; name both")
+    from fewlabels.models.examine import examine
+    from fewlabels.report import anatomy
+
+    model = examine(name, img_size, init, signals)
+    if as_json:
+        print(json.dumps(model.to_json(), indent=2, ensure_ascii=False))
+    elif out is None:
+        anatomy.print_model(model, console)
+    if out is not None:
+        try:
+            anatomy.write(model, out)
+        except OSError as error:
+            raise UserError(f"-o {out}: cannot be written ({error.strerror})") from error
+        if not as_json:
+            console.print(str(out), highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
 def search(
     data: Annotated[str | None, typer.Argument(metavar="DATA", help="See check.")] = None,
-    what: Annotated[str | None, typer.Option(help="What to search: augmentation.")] = None,
+    what: Annotated[str | None, typer.Option(help="augmentation or scaling.")] = None,
     trials: Annotated[
-        int | None, typer.Option(help="How many in all, beside the default policy. (30)")
+        int | None, typer.Option(help="How many in all, beside the default. (30)")
     ] = None,
     time_limit: Annotated[
         str | None, typer.Option(help="End before a trial that would run over: 90s, 10m, 1h30m.")
     ] = None,
     operations: Annotated[
-        int | None, typer.Option(help="N of a policy; 2N numbers are searched. (2)")
+        int | None, typer.Option(help="augmentation: N of a policy; 2N numbers are searched. (2)")
+    ] = None,
+    phi: Annotated[
+        int | None, typer.Option(help="scaling: accuracy is drawn up to 2^phi times the cost. (2)")
     ] = None,
     folds: Annotated[
         int | None, typer.Option(help="Short trainings a trial, each on other labels. (3)")
@@ -291,7 +437,9 @@ def search(
         int | None, typer.Option(help="Keep so many labels a class, forget the others.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="See train. (auto)")] = None,
-    img_size: Annotated[int | None, typer.Option(help="Side in pixels.")] = None,
+    img_size: Annotated[
+        int | None, typer.Option(help="Side in pixels; scaling begins there.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of every random choice. (0)")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, mps. (auto)")] = None,
     out: Annotated[
@@ -302,7 +450,7 @@ def search(
         typer.Option(metavar="SEARCH", help="Go on with a search, perhaps to more --trials."),
     ] = None,
 ) -> None:
-    """Search for the augmentation that suits DATA: for `train --augment searches/1/policy.txt`."""
+    """Search for the augmentation, or the depth, width and image size, that suit DATA."""
     settings = {name: value for name, value in locals().items() if value is not None}
     for name in ("data", "resume", "out"):
         settings.pop(name, None)
@@ -323,9 +471,19 @@ def search(
         if data is None:
             raise UserError("search: name DATA: a folder, a .csv table, Parquet, or digits")
         if what is None:
-            raise UserError("search: name --what to search: augmentation")
+            raise UserError("search: name --what to search: augmentation or scaling")
         found = api.search(data, out=out, console=console, clock=CLOCK, **limits, **settings)
     print_search(found.path, found.result, console)
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    """ "k=5" -> ("k", 5)"""
+    import yaml
+
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"--set {text}: write NAME=VALUE, such as label_smoothing=0.1")
+    return name.strip(), yaml.safe_load(value)
 
 
 def _option(name: str) -> str:
@@ -341,7 +499,8 @@ def _merge(recipe: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     limits = {"time_limit", "epochs", "steps"}
     if limits & options.keys():
         recipe = {key: value for key, value in recipe.items() if key not in limits}
-    return recipe | options
+    both = recipe.get("settings", {}) | options.get("settings", {})
+    return recipe | options | ({"settings": both} if both else {})
 
 
 def _show(run: "Run", console: Console) -> None:

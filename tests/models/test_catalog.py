@@ -436,7 +436,7 @@ def test_file_with_another_head(name: str, tmp_path: Path) -> None:
 def test_wrong_file(tmp_path: Path, network: Network) -> None:
     absent = tmp_path / "absent.pth"
     assert refused("cnn_small", str(absent)) == f"--weights {absent}: no such file"
-    assert "no such file" in refused("cnn_small", str(tmp_path))
+    assert "holds none of artefact/weights.safetensors" in refused("cnn_small", str(tmp_path))
     for suffix in (".pth", ".safetensors"):
         junk = tmp_path / f"junk{suffix}"
         junk.write_bytes(b"no weights at all")
@@ -495,7 +495,7 @@ def test_file_of_which_nothing_fits(form: str, tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:The default weight initialization")
 @pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
 def test_inception_family(name: str, tmp_path: Path) -> None:
-    """With weights it is the model that is built without them: the artefact rebuilds it so."""
+    """With weights and without, the artefact rebuilds the model from its arguments."""
     from torchvision.models import get_model, get_model_weights
 
     state = get_model(name, weights=None, init_weights=False).state_dict()
@@ -507,7 +507,7 @@ def test_inception_family(name: str, tmp_path: Path) -> None:
     file.unlink()
     assert (built.note, built.weights) == ("", str(entry))
     assert (built.mean, built.std) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    plain = catalog.build(built.architecture, 7, "none").model.eval()
+    plain = catalog.build(built.architecture, 7, "none", built.arguments).model.eval()
     plain.load_state_dict(built.model.state_dict())
     x = torch.randn(2, 3, 96, 96)
     with torch.inference_mode():
@@ -543,3 +543,204 @@ def test_a_size_that_a_model_cannot_take_is_told() -> None:
     model = catalog.build("cnn_small", 3, "none").model.train()
     catalog.accepts(model, "cnn_small", 100)
     assert model.training
+
+
+# arguments in names
+
+
+@pytest.mark.parametrize(
+    ("name", "bare", "arguments"),
+    [
+        ("resnet18", "resnet18", {}),
+        ("wrn_28_2(k=4,dropout=0.3)", "wrn_28_2", {"k": 4, "dropout": 0.3}),
+        ("wrn_28_2( k = 4, dropout=0.3 )", "wrn_28_2", {"k": 4, "dropout": 0.3}),
+        ("timm:test_vit(act_layer=gelu)", "timm:test_vit", {"act_layer": "gelu"}),
+        ("googlenet(aux_logits=false)", "googlenet", {"aux_logits": False}),
+        ("local-dir:my models (old)", "local-dir:my models (old)", {}),
+        ("local-dir:my models (old)(se=4)", "local-dir:my models (old)", {"se": 4}),
+        ("resnet18()", "resnet18()", {}),
+    ],
+)
+def test_parse(name: str, bare: str, arguments: dict[str, Any]) -> None:
+    assert catalog.parse(name) == (bare, arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("resnet18(depth=3)", "unexpected keyword argument 'depth'"),
+        ("timm:test_vit(colour=3)", "unexpected keyword argument 'colour'"),
+        ("lenet5(k=2)", "lenet5: takes no arguments, not 'k'"),
+        ("resnet20(k=2)", "not 'k'"),
+        ("mlp(layers=two)", "mlp"),
+        ("mlp(layers=[)", "cannot be read"),
+        ("mlp(size=big)", "size=big must be a whole number"),
+        ("resnet18(size=0)", "size=0 must be a whole number"),
+        ("resnet18(se=0)", "se=0 must be a whole number"),
+        ("resnet18(se=true)", "se=True must be a whole number"),
+        ("resnet18(deformable=1.5)", "deformable=1.5 must be a whole number"),
+        ("mlp(se=16)", "MLP"),
+        ("perceptron(deformable=1)", "Perceptron"),
+        ("resnet18(se=16", "no model is named"),
+    ],
+)
+def test_wrong_arguments(name: str, says: str) -> None:
+    assert says in refused(name)
+
+
+def test_arguments_reach_the_model() -> None:
+    def count(name: str) -> int:
+        return sum(p.numel() for p in catalog.build(name, 3, "none").model.parameters())
+
+    assert count("wrn_28_2(k=4)") == count("wrn_28_4")
+    assert count("resnet20(depth=32)") == count("resnet32")
+    channels = [64] * 2 + [128] * 2 + [256] * 2 + [512] * 2  # of the branches' ends
+    more = sum(2 * c * c // 16 for c in channels)  # 2C²/r weights a block
+    assert more <= count("resnet18(se=16)") - count("resnet18") <= more + 2 * sum(channels)
+    offsets = (9 * 512 + 1) * 18  # of a 3x3 convolution of 512 channels
+    assert count("resnet18(deformable=1)") - count("resnet18") == 3 * offsets + (9 * 256 + 1) * 18
+
+
+@torch.inference_mode()
+def test_blocks_that_are_added_to_a_model_change_nothing_at_first(tmp_path: Path) -> None:
+    state = weights_of("resnet18", 4, tmp_path / "some.pth")
+    plain = catalog.build("resnet18", 4, str(tmp_path / "some.pth")).model.eval()
+    assert different(plain, state) == []
+    both = catalog.build("resnet18(se=8,deformable=1)", 4, str(tmp_path / "some.pth"))
+    assert both.arguments == {"se": 8, "deformable": 1}
+    x = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(both.model.eval()(x), plain(x), rtol=1e-3, atol=1e-4)
+
+
+# sizes
+
+
+def test_sized_leaves_alone_what_needs_nothing(folder: Path) -> None:
+    for name, weights, size in (
+        ("cnn_small", "none", 32),
+        ("resnet20", "none", 64),
+        ("resnet18", "none", 128),
+        ("timm:test_vit", "none", 160),
+        (f"local-dir:{folder}", "auto", 32),  # its filters were learnt with their strides
+    ):
+        built = catalog.build(name, 3, weights)
+        assert catalog.sized(built, size, 3) is built
+
+
+def test_a_transformer_with_weights_keeps_its_patches(folder: Path) -> None:
+    """Its positions are resampled, and the rest of the weights is what it was."""
+    import timm
+
+    torch.manual_seed(4)
+    state = timm.create_model("test_vit", num_classes=2).state_dict()
+    save_file(state, folder / "model.safetensors")
+    text = (folder / "config.json").read_text().replace("test_resnet", "test_vit")
+    config = json.loads(text)
+    config["pretrained_cfg"] |= {
+        "input_size": [3, 160, 160],
+        "fixed_input_size": True,
+        "classifier": "head",
+        "first_conv": "patch_embed.proj",
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    built = catalog.sized(catalog.build(f"local-dir:{folder}", 2), 64, 2)
+    assert (built.size, built.weights, built.stem) == (64, f"local-dir:{folder}", "")
+    assert (built.mean, built.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    ordered = {name: state[name] for name in built.model.state_dict()}
+    assert different(built.model, ordered) == ["pos_embed"]
+    assert built.model.get_parameter("pos_embed").shape == (1, 1 + 16, 64)
+    again = catalog.build(built.architecture, 2, "none", built.arguments).model.eval()
+    again.load_state_dict(built.model.state_dict())
+    x = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        assert torch.equal(again(x), built.model.eval()(x))
+
+
+@pytest.mark.parametrize("name", ["mlp", "perceptron"])
+def test_weights_for_images_of_one_size(name: str, tmp_path: Path) -> None:
+    state = weights_of(name, 3, tmp_path / "some.pth")
+    file = str(tmp_path / "some.pth")
+    built = catalog.sized(catalog.build(name, 3, file), 32, 3)
+    assert different(built.model, state) == []
+    assert built.weights == file
+    with pytest.raises(UserError, match="images of 32 px"):
+        catalog.sized(catalog.build(name, 3, file), 64, 3)
+    small = weights_of(f"{name}(size=16)", 3, tmp_path / "small.pth")
+    built = catalog.sized(catalog.build(f"{name}(size=16)", 3, str(tmp_path / "small.pth")), 16, 3)
+    assert different(built.model, small) == []
+
+
+# channels
+
+
+@pytest.mark.parametrize(
+    "name", ["cnn_small", "lenet5", "resnet18", "timm:test_vit", "squeezenet1_1"]
+)
+@torch.inference_mode()
+def test_other_channels(name: str) -> None:
+    size = 160 if name == "timm:test_vit" else 64
+
+    def model(channels: int) -> nn.Module:
+        torch.manual_seed(0)
+        return catalog.build(name, 4, "none", channels=channels).model.eval()
+
+    torch.manual_seed(1)
+    grey, colour = torch.randn(2, 1, size, size), torch.randn(2, 3, size, size)
+    three, close = model(3), {"rtol": 1e-4, "atol": 1e-5}
+    torch.testing.assert_close(model(1)(grey), three(grey.expand(-1, 3, -1, -1)), **close)
+    torch.testing.assert_close(model(6)(colour.repeat(1, 2, 1, 1)), three(colour), **close)
+    four = model(4)
+    first = next(m for m in four.modules() if isinstance(m, nn.Conv2d))
+    assert first.weight.shape[1] == first.in_channels
+    assert four(torch.randn(2, 4, size, size)).isfinite().all()
+
+
+def test_channels_of_what_has_no_convolution() -> None:
+    with pytest.raises(UserError, match="first layer cannot be changed to 4 channels"):
+        catalog.build("mlp", 3, "none", channels=4)
+
+
+def test_channels_and_strides_that_are_undone() -> None:
+    built = catalog.build("resnet18", 3, "none", {"size": 32}, channels=1)
+    assert built.stem.endswith("conv1, maxpool")
+    assert built.model(torch.zeros(2, 1, 32, 32)).shape == (2, 3)
+
+
+# new heads and old ones
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_1", "timm:test_resnet", "cnn_small"])
+def test_a_new_head_has_no_opinion_and_learns(name: str, tmp_path: Path) -> None:
+    """Also where a ReLU comes after it, which lets no gradient through at zero."""
+    weights_of(name, 4, tmp_path / "some.pth")
+    model = catalog.build(name, 5, str(tmp_path / "some.pth")).model.train()
+    logits = model(torch.randn(6, 3, 64, 64))
+    assert torch.equal(logits, logits[:1, :1].expand(6, 5))
+    nn.functional.cross_entropy(logits, torch.tensor([0, 1, 2, 3, 4, 0])).backward()
+    gradient = catalog.head(model)[1].weight.grad
+    assert isinstance(gradient, torch.Tensor)
+    assert gradient.flatten(1).any(1).all()
+
+
+def test_the_names_of_the_weights_classes(folder: Path) -> None:
+    name = f"local-dir:{folder}"
+    assert catalog.build(name, None).classes == ()
+    (folder / "labels.txt").write_text("Käfer\nWanze\n", encoding="utf-8")
+    built = catalog.build(name, None)
+    assert built.classes == ("Käfer", "Wanze")
+    assert built.model(torch.zeros(2, 3, 48, 48)).shape == (2, 2)
+    (folder / "labels.txt").write_text("one\ntwo\nthree\n")
+    assert catalog.build(name, None).classes == ()  # of another model
+    config = json.loads((folder / "config.json").read_text())
+    config["pretrained_cfg"]["label_names"] = ["n1", "n2"]
+    (folder / "config.json").write_text(json.dumps(config))
+    assert catalog.build(name, None).classes == ("n1", "n2")
+    config["pretrained_cfg"]["label_descriptions"] = {"n2": "bug"}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert catalog.build(name, None).classes == ("n1", "bug")
+    assert catalog.build(name, 5, "none").classes == ()
+
+
+def test_our_models_have_no_classes_of_their_own() -> None:
+    with pytest.raises(UserError, match="no weights"):
+        catalog.build("cnn_small", None)

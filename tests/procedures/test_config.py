@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from fewlabels.errors import UserError
-from fewlabels.procedures.config import Config, read_recipe, seconds
+from fewlabels.procedures.config import Config, image_size, read_recipe, seconds
 from fewlabels.settings import make
 
 
@@ -60,6 +60,19 @@ def test_what_is_no_time_is_refused(text: str) -> None:
         ({"method": "fixmatch", "settings": {"align": 1}}, "align must be true or false"),
         ({"method": "supervised", "settings": {"view": "medium"}}, "weak, strong"),
         ({"batch_size": "many"}, "batch_size must be a whole number"),
+        ({"method": "linear_probe", "lr": 0.1}, "'lr' has no effect in the method linear_probe"),
+        ({"method": "knn", "time_limit": 60.0}, "'time_limit' has no effect in the method knn"),
+        ({"method": "knn", "settings": {"depth": 3}}, "it takes k"),
+        ({"method": "knn", "settings": {"k": 0}}, "k 0: must be at least 1"),
+        ({"method": "linear_probes"}, "no method is named 'linear_probes'; there are auto, sup"),
+        ({"freeze": "stem"}, "--freeze stem: must be none, backbone, or a number of stages"),
+        ({"freeze": "backbone", "unfreeze": 0.5}, "--unfreeze has no effect with --freeze backb"),
+        ({"freeze": "backbone", "layer_decay": 0.5}, "--layer-decay has no effect"),
+        ({"unfreeze": 1.5}, "--unfreeze 1.5: must be between 0 and 1"),
+        ({"init": "gauss"}, "gauss"),
+        ({"layer_decay": 2.0}, "--layer-decay 2.0: must be between"),
+        ({"dropout": 1.0}, "--dropout 1.0: must be between"),
+        ({"patience": 0}, "--patience 0: must be at least 1"),
     ],
 )
 def test_settings_that_cannot_be_are_told_in_one_line(
@@ -71,26 +84,49 @@ def test_settings_that_cannot_be_are_told_in_one_line(
     assert "\n" not in str(error.value)
 
 
+def settled(config: Config, tuned: bool = False, mirror: bool = True) -> Config:
+    return config.resolved("/pool", "cnn_small", config.img_size or 32, tuned, mirror)
+
+
 def test_resolution_fills_in_what_depends_on_the_pool() -> None:
-    config = Config("digits").resolved("digits", side=8, model_side=None, mirror=False)
-    assert config.model == "cnn_small"
+    config = settled(Config("digits"), mirror=False)
+    assert (config.data, config.model) == ("/pool", "cnn_small")
     assert config.img_size == 32
+    assert (config.lr, config.layer_decay, config.weights) == (0.003, None, "none")
     assert config.time_limit == 600
     assert (config.flip, config.rotate) == ("off", "off")
     assert "flip" not in f"{config.weak}{config.augment}"
-    photos = Config("photos", steps=5).resolved("photos", side=500, model_side=224, mirror=True)
-    assert photos.img_size == 224
+    photos = settled(Config("photos", steps=5), tuned=True)
     assert photos.time_limit is None
+    assert (photos.lr, photos.layer_decay, photos.weights) == (0.001, 0.9, "auto")
     assert (photos.flip, photos.rotate) == ("auto", "auto")
-    asked = Config("digits", flip="on").resolved("digits", 8, None, mirror=False)
+    asked = settled(Config("digits", flip="on"), mirror=False)
     assert asked.flip == "on"
-    asked = Config("photos", img_size=48, lr=0.1, weak="none").resolved("photos", 500, 224, True)
-    assert (asked.img_size, asked.lr, asked.weak) == (48, 0.1, "none")
+    asked = settled(Config("photos", img_size=48, lr=0.1, weak="none", layer_decay=1.0), tuned=True)
+    assert (asked.img_size, asked.lr, asked.weak, asked.layer_decay) == (48, 0.1, "none", 1.0)
 
 
-def test_resolving_twice_changes_nothing() -> None:
-    once = Config("digits").resolved("digits", 8, None, False)
-    assert once.resolved("digits", 500, 224, True) == once
+@pytest.mark.parametrize("tuned", [False, True])
+@pytest.mark.parametrize("method", ["auto", "linear_probe"])
+def test_resolving_twice_changes_nothing(method: str, tuned: bool) -> None:
+    once = settled(Config("digits", method=method), tuned, mirror=False)
+    again = make(Config, once.to_dict(), "config.yaml")
+    assert settled(again, tuned, mirror=True) == once
+
+
+def test_what_is_frozen_as_a_whole_has_no_layer_decay() -> None:
+    assert settled(Config("photos", freeze="backbone"), tuned=True).layer_decay is None
+    assert settled(Config("photos", freeze=2), tuned=True).layer_decay == 0.9
+
+
+def test_the_size_that_a_model_learns_at() -> None:
+    assert image_size(8, None, False, "cpu") == 32
+    assert image_size(500, None, False, "cpu") == 64
+    assert image_size(32, 224, False, "cpu") == 96
+    assert image_size(500, 224, False, "cpu") == 128
+    assert image_size(500, 224, False, "cuda") == 224
+    assert image_size(500, 224, True, "cpu") == 224
+    assert image_size(500, 100, False, "cpu") == 100
 
 
 def test_augment_takes_a_preset_a_policy_or_a_file(tmp_path: Path) -> None:
@@ -100,7 +136,7 @@ def test_augment_takes_a_preset_a_policy_or_a_file(tmp_path: Path) -> None:
         ("crop+equalize", "crop(0.125)+equalize"),
         (str(tmp_path / "best.txt"), "rotate(-5..5)+cutout(0.5)"),
     ):
-        config = Config("digits", augment=given).resolved("digits", 8, None, False)
+        config = settled(Config("digits", augment=given))
         assert config.augment == policy  # the file may go; what it said stays
 
 

@@ -18,7 +18,9 @@ from fewlabels.pixels.cache import fingerprint
 from fewlabels.pool import Pool
 from fewlabels.procedures import search
 from fewlabels.procedures.config import Config
+from fewlabels.procedures.folds import Fold, make_folds
 from fewlabels.procedures.prepare import Data, prepare
+from fewlabels.procedures.stage import Context
 from fewlabels.settings import make
 from fewlabels.training.budget import Clock
 
@@ -40,8 +42,8 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """No training: the default policy has 0.5, those after it have 0.6, 0.59, 0.58, …"""
     seen: list[str] = []
 
-    def judge(context: Any, policy: Policy, part: Any, number: int) -> float:
-        text = str(policy)
+    def judge(context: Context, fold: Fold, number: int) -> float:
+        text = str(context.config.augment)
         if text not in seen and text != str(STRONG):
             seen.append(text)
         return 0.5 if text == str(STRONG) else round(0.6 - 0.01 * seen.index(text), 2)
@@ -54,7 +56,7 @@ def test_folds_hold_out_every_label_once_class_by_class(tmp_path: Path, paint: P
     for kind, count in enumerate((7, 5)):
         paint(tmp_path / "train" / str(kind), kind, count)
     data = prepared(tmp_path)
-    folds = search.make_folds(data, 3, 0)
+    folds = make_folds(data, 3, 0)
     together = np.concatenate([fold.judged for fold in folds])
     np.testing.assert_array_equal(np.sort(together), data.labelled)
     for fold in folds:
@@ -63,7 +65,7 @@ def test_folds_hold_out_every_label_once_class_by_class(tmp_path: Path, paint: P
         by_class = np.bincount(data.pool.label[fold.judged], minlength=2)
         assert by_class[0] in (2, 3)
         assert by_class[1] in (1, 2)
-    again, other = (search.make_folds(data, 3, seed) for seed in (0, 1))
+    again, other = (make_folds(data, 3, seed) for seed in (0, 1))
     assert all((a.judged == b.judged).all() for a, b in zip(folds, again, strict=True))
     assert any(a.judged.tolist() != b.judged.tolist() for a, b in zip(folds, other, strict=True))
 
@@ -76,7 +78,7 @@ def test_folds_keep_copies_together_and_leave_a_class_its_last_label(
     for file in sorted((tmp_path / "train" / "0").iterdir()):
         file.with_name(f"copy-{file.name}").write_bytes(file.read_bytes())
     data = prepared(tmp_path)
-    folds = search.make_folds(data, 3, 0)
+    folds = make_folds(data, 3, 0)
     for fold in folds:
         assert set(data.pool.label[fold.train]) == {0, 1, 2}
         digests = [{data.digest[row] for row in rows} for rows in (fold.train, fold.judged)]
@@ -89,7 +91,7 @@ def test_a_pool_with_validation_images_is_judged_on_them(tmp_path: Path, paint: 
         paint(tmp_path / "train" / str(kind), kind, 1)
         paint(tmp_path / "val" / str(kind), kind, 3)
     data = prepared(tmp_path)
-    for fold in search.make_folds(data, 3, 0):
+    for fold in make_folds(data, 3, 0):
         np.testing.assert_array_equal(fold.train, data.labelled)
         np.testing.assert_array_equal(fold.judged, data.val)
     found = api.search(tmp_path, trials=1, out=tmp_path / "s", **QUICK)
@@ -215,7 +217,7 @@ def test_a_policy_whose_loss_grows_without_bound_ends_its_trial_only(
 ) -> None:
     calls: list[int] = []
 
-    def judge(context: Any, policy: Policy, part: Any, number: int) -> float:
+    def judge(context: Context, fold: Fold, number: int) -> float:
         calls.append(number)
         if len(calls) == 3:
             raise UserError("the loss became nan at step 3: try a lower --lr")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fewlabels.report import search
+from fewlabels.report import search, search_augmentation
 
 
 def trial(number: int, accuracy: float | None, state: str = "complete") -> dict[str, Any]:
@@ -71,7 +71,7 @@ def test_the_page_loads_nothing_and_runs_no_script(found: dict[str, Any]) -> Non
 def test_it_says_how_far_the_winner_is_ahead_and_that_it_was_chosen() -> None:
     found = result(trial(1, 0.9), trial(2, 0.7, "pruned"), improved=True)
     assert "Trial 1 is 10.0 points above the default policy (by fold: +10.0, +10.0)" in (
-        search.verdict(found)
+        search_augmentation.verdict(found)
     )
     page = search.render(found)
     assert "best of 2, chosen on these very images" in page
@@ -83,4 +83,4 @@ def test_it_says_how_far_the_winner_is_ahead_and_that_it_was_chosen() -> None:
 def test_it_says_when_the_default_was_not_beaten() -> None:
     found = result(trial(1, 0.7))
     assert "No policy of 1 beat the default one" in search.render(found)
-    assert "no time for any trial" in search.verdict(result())
+    assert "no time for any trial" in search_augmentation.verdict(result())

@@ -12,7 +12,7 @@ def model() -> nn.Sequential:
 
 def test_norms_and_biases_do_not_decay() -> None:
     net = model()
-    decayed, free = parameter_groups(net, 0.1)
+    decayed, free = parameter_groups(net, OptimiserSettings(weight_decay=0.1))
     assert {id(p) for p in decayed["params"]} == {id(net[0].weight), id(net[3].weight)}
     assert len(free["params"]) == 4
     assert (decayed["weight_decay"], free["weight_decay"]) == (0.1, 0.0)
@@ -21,7 +21,7 @@ def test_norms_and_biases_do_not_decay() -> None:
 def test_frozen_parameters_are_left_out() -> None:
     net = model()
     net[0].requires_grad_(False)
-    groups = parameter_groups(net, 0.1)
+    groups = parameter_groups(net, OptimiserSettings(weight_decay=0.1))
     assert sum(len(group["params"]) for group in groups) == 4
 
 

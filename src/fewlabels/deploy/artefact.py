@@ -5,6 +5,7 @@ artefact/classifier.json       model, classes, preprocessing, test-time augmenta
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,22 @@ from safetensors.torch import load_file, save_file
 from fewlabels.deploy.classifier import Classifier
 from fewlabels.errors import UserError, one_line
 from fewlabels.models import catalog
+from fewlabels.models.built import Built, restore
 from fewlabels.pixels.preprocess import Preprocess
 from fewlabels.training import checkpoint
 from fewlabels.training.folder import RunFolder, write_text
 
 WEIGHTS, ABOUT = "weights.safetensors", "classifier.json"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a run or an artefact holds: the model with its weights, and what prediction needs."""
+
+    built: Built
+    classes: tuple[str, ...]
+    preprocess: Preprocess
+    tta: str
 
 
 def write(folder: RunFolder) -> Path:
@@ -32,7 +44,13 @@ def write(folder: RunFolder) -> Path:
 
 
 def load(run: Path, device: str = "cpu") -> Classifier:
-    """The classifier of a run folder or of an artefact that was copied out of one.
+    """The classifier of a run folder or of an artefact that was copied out of one, as `read`."""
+    saved = read(run)
+    return Classifier(saved.built.model, saved.classes, saved.preprocess, device, saved.tta)
+
+
+def read(run: Path) -> Saved:
+    """What a run folder holds, or an artefact that was copied out of one.
 
     A run that is not finished gives the best model that it has so far. UserError when there is
     none, or when it is damaged.
@@ -44,15 +62,29 @@ def load(run: Path, device: str = "cpu") -> Classifier:
             break
     else:
         best = _best(RunFolder.open(run))
-        return _classifier(best["about"], best["weights"], device)
+        return _saved(best["about"], best["weights"])
     try:
         about = json.loads((place / ABOUT).read_text(encoding="utf-8"))
-        return _classifier(about, load_file(place / WEIGHTS), device)
+        return _saved(about, load_file(place / WEIGHTS))
     except UserError:
         raise
     except Exception as error:  # broken JSON, absent or torn weights, weights of another model
         reason = one_line(error)
         raise UserError(f"{place}: is damaged ({reason}); copy it anew or train again") from error
+
+
+def pretrained(name: str, device: str = "cpu") -> Classifier:
+    """A model of timm or torchvision as its weights came, with their classes and preprocessing.
+
+    UserError where there are no weights, or where nothing tells what their classes are called.
+    """
+    built = catalog.build(name, None)
+    if not built.mean or not built.std or not built.size:
+        raise UserError(built.note or f"{name}: has no pretrained weights")
+    if not built.classes:
+        raise UserError(f"{name}: nothing tells the names of its classes")
+    preprocess = Preprocess(built.size, built.mean, built.std)
+    return Classifier(built.model, built.classes, preprocess, device)
 
 
 def _best(folder: RunFolder) -> dict[str, Any]:
@@ -65,8 +97,8 @@ def _best(folder: RunFolder) -> dict[str, Any]:
     return best
 
 
-def _classifier(about: dict[str, Any], weights: dict[str, Any], device: str) -> Classifier:
+def _saved(about: dict[str, Any], weights: dict[str, Any]) -> Saved:
     built = catalog.build(about["model"], len(about["classes"]), "none", about.get("arguments"))
-    built.model.load_state_dict(weights)
+    restore(built.model, weights)
     preprocess = Preprocess.from_json(about["preprocess"])
-    return Classifier(built.model, tuple(about["classes"]), preprocess, device, about["tta"])
+    return Saved(built, tuple(about["classes"]), preprocess, about["tta"])

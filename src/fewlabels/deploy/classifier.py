@@ -1,9 +1,10 @@
 """A trained classifier: encoded images, files or arrays in, classes and probabilities out."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +13,8 @@ from PIL import Image
 from torch import nn
 
 from fewlabels.errors import UserError, one_line
-from fewlabels.evaluate.predictions import BATCH, logits, probabilities
-from fewlabels.models.catalog import head
+from fewlabels.evaluate.predictions import BATCH, probabilities
+from fewlabels.models.structure import blank_pass, embed, features
 from fewlabels.pixels.cache import square
 from fewlabels.pixels.decode import Unreadable, to_picture, to_square
 from fewlabels.pixels.preprocess import Preprocess
@@ -68,20 +69,25 @@ class Classifier:
 
     def embed(self, images: Picture | Iterable[Picture]) -> NDArray[np.float32]:
         """What the last layer sees, pooled: [N, features]. Raises Unreadable or OSError."""
-        images = _several(images)
-        seen: list[NDArray[np.float32]] = []
+        pixels = np.stack([self._read(image) for image in _several(images)])
+        parts = [self._forward(embed, pixels[i : i + BATCH]) for i in range(0, len(pixels), BATCH)]
+        return np.concatenate(parts)
 
-        def look(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            x = inputs[0].mean((2, 3)) if inputs[0].ndim == 4 else inputs[0]
-            seen.append(x.float().cpu().numpy())
+    def features(self, images: Picture | Iterable[Picture]) -> tuple[NDArray[np.float32], ...]:
+        """The last map of each size, the largest first, [N, C, H, W] each: what detectors and
+        segmentation nets build on. Raises Unreadable or OSError."""
+        pixels = np.stack([self._read(image) for image in _several(images)])
+        found: tuple[NDArray[np.float32], ...] = self._forward(features, pixels)
+        return found
 
-        with_hook = head(self.model)[1].register_forward_pre_hook(look)
-        try:
-            pixels = np.stack([self._read(image) for image in images])
-            logits(self.model, pixels, self.preprocess, self.device)
-        finally:
-            with_hook.remove()
-        return np.concatenate(seen)
+    @torch.inference_mode()
+    def _forward(self, what: Callable[[nn.Module, torch.Tensor], Any], pixels: Any) -> Any:
+        """What `what` makes of the model and some images, as arrays."""
+        with blank_pass(self.model):
+            found = what(self.model, self.preprocess(pixels).to(self.device))
+        if isinstance(found, tuple):
+            return tuple(part.float().cpu().numpy() for part in found)
+        return found.float().cpu().numpy()
 
     def _read(self, image: Picture) -> NDArray[np.uint8]:
         size = self.preprocess.size

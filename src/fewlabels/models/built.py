@@ -3,6 +3,7 @@
 import difflib
 import os
 import socket
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ from urllib.parse import urlparse
 from torch import nn
 
 from fewlabels.errors import UserError, one_line
+from fewlabels.models.neighbours import Neighbours
 
 
 @dataclass(frozen=True)
@@ -21,20 +23,43 @@ class Built:
     architecture: str  # the name that builds it anew, without weights, on any machine
     arguments: dict[str, Any] = field(default_factory=dict)  # and what that takes beside the name
     size: int | None = None  # side in pixels
+    fixed: bool = False  # whether it takes no other size without being built anew
     mean: tuple[float, float, float] | None = None  # in units of 0..1
     std: tuple[float, float, float] | None = None
     weights: str = "none"  # where the weights came from
     note: str = ""  # one line for the user, when something is not as asked
+    stem: str = ""  # what was changed for small images
+    classes: tuple[str, ...] = ()  # that the weights' own head tells apart, where they name them
 
 
 def head(model: nn.Module) -> tuple[str, nn.Module]:
-    """The last layer that maps features to classes, linear or 1x1 convolutional, and its path."""
+    """The last layer that maps features to classes and its path: linear, 1x1 convolutional, or what
+    remembers its neighbours."""
     for path, layer in reversed(list(model.named_modules())):
-        if isinstance(layer, nn.Linear) or (
+        if isinstance(layer, nn.Linear | Neighbours) or (
             isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1)
         ):
             return path, layer
     raise UserError(f"{type(model).__name__} has no linear layer that could be a head")
+
+
+def restore(model: nn.Module, weights: dict[str, Any], strict: bool = True) -> None:
+    """Loads a state dictionary from a file, which does not keep the versions that some layers ask
+    for (torchvision's MNASNet)."""
+    state = OrderedDict(weights)
+    state._metadata = model.state_dict()._metadata  # type: ignore[attr-defined]
+    model.load_state_dict(state, strict)
+
+
+def blank_head(model: nn.Module) -> None:
+    """Sets a new head on pretrained features to zero, in place: it starts without any opinion,
+    whatever the size of the features, and the first steps bend no filter for the sake of noise.
+
+    A convolutional one, SqueezeNet's, says 1 for every class: the ReLU behind it lets no gradient
+    through at zero."""
+    layer = head(model)[1]
+    for name, parameter in layer.named_parameters(recurse=False):
+        nn.init.constant_(parameter, float(isinstance(layer, nn.Conv2d) and name == "bias"))
 
 
 def near(name: str, known: Iterable[str]) -> str:

@@ -1,10 +1,13 @@
 """Classifiers of torchvision, by name."""
 
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
-from fewlabels.models.built import Built, head, reachable, without_weights
+from fewlabels.errors import UserError, one_line
+from fewlabels.models.auxiliary import keep_auxiliary
+from fewlabels.models.built import Built, blank_head, head, reachable, without_weights
 from fewlabels.models.torchvision_repair import repair
 
 INCEPTION = ("googlenet", "inception_v3")  # with auxiliary classifiers and a scaling of their own
@@ -19,39 +22,74 @@ def names() -> list[str]:
     return found
 
 
-def build(name: str, num_classes: int, pretrained: bool) -> Built:
-    """The model with a new head, with torchvision's default weights if `pretrained`."""
-    repair()
-    from torchvision.models import get_model, get_model_weights
+def build(name: str, num_classes: int | None, pretrained: bool, arguments: dict[str, Any]) -> Built:
+    """The model with a new head, with torchvision's default weights if `pretrained`.
 
-    note = ""
+    None keeps the head of the weights. From random weights GoogLeNet has its auxiliary classifiers.
+    UserError for arguments that the architecture does not take.
+    """
+    repair()
+    from torchvision.models import get_model_weights
+
+    architecture, note = f"torchvision:{name}", ""
     entry = getattr(get_model_weights(name), "DEFAULT", None) if pretrained else None
     if entry is not None:
         try:
-            model = get_model(name, weights=entry)
+            model = _get(name, arguments | {"weights": entry})
+        except UserError:
+            raise
         except Exception as error:  # URLError, HTTPError, OSError, a broken file
             note = without_weights(name, reachable(entry.url), error)
         else:
-            _replace_head(model, num_classes)
+            own = tuple(entry.meta["categories"])
+            if num_classes not in (None, len(own)):
+                _replace_head(model, int(num_classes or 0))
             how = entry.transforms()
             mean, std = tuple(how.mean), tuple(how.std)
             if name in INCEPTION:
                 mean = std = _plain(model)
-            size = int(how.crop_size[0])
-            return Built(model, f"torchvision:{name}", {}, size, mean, std, str(entry))
-    plain: dict[str, Any] = {}
-    if name in INCEPTION:
-        plain = {"aux_logits": False, "init_weights": True}
-    model = get_model(name, weights=None, num_classes=num_classes, **plain)
+                arguments = arguments | {"aux_logits": False}
+            size, fixed = int(how.crop_size[0]), hasattr(model, "image_size")
+            return Built(
+                model, architecture, arguments, size, fixed, mean, std, str(entry), classes=own
+            )
+    if name in INCEPTION:  # those of Inception v3 fail below 299 px
+        arguments = {"aux_logits": name == "googlenet"} | arguments
+    more = {"init_weights": True} if name in INCEPTION else {}
+    model = _get(name, arguments | more | {"num_classes": num_classes or 1000})
+    if arguments.get("aux_logits"):
+        model.register_forward_hook(keep_auxiliary)
     bound = getattr(model, "image_size", None)  # vision transformers take no other
-    return Built(model, f"torchvision:{name}", size=bound, note=note)
+    return Built(model, architecture, arguments, bound, bound is not None, note=note)
+
+
+def at_size(built: Built, size: int, num_classes: int | None) -> Built:
+    """A vision transformer built anew for images of `size`; as it is where that cannot be."""
+    name = built.architecture.removeprefix("torchvision:")
+    if built.weights != "none":
+        return built
+    try:
+        fresh = build(name, num_classes, False, built.arguments | {"image_size": size})
+    except AssertionError:  # not a multiple of the patch
+        return built
+    return replace(fresh, note=built.note)
+
+
+def _get(name: str, arguments: dict[str, Any]) -> nn.Module:
+    from torchvision.models import get_model
+
+    try:
+        model: nn.Module = get_model(name, **arguments)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"--model {name}: cannot be built: {one_line(error)}") from error
+    return model
 
 
 def _plain(model: Any) -> tuple[float, float, float]:
-    """Makes a pretrained Inception the same model as one built without weights.
+    """Makes a pretrained Inception one without auxiliary classifiers and without a scaling.
 
-    It drops the auxiliary classifiers; and since it was trained on inputs scaled to -1..1, which
-    torchvision's model does itself, it says so as mean and standard deviation, 0.5 both.
+    It was trained on inputs scaled to -1..1, which torchvision's model does itself; it says so as
+    mean and standard deviation, 0.5 both.
     """
     model.aux_logits, model.transform_input = False, False
     for name in ("AuxLogits", "aux1", "aux2"):
@@ -69,3 +107,4 @@ def _replace_head(model: nn.Module, num_classes: int) -> None:
         fresh = nn.Conv2d(old.in_channels, num_classes, 1)
     parent, _, child = path.rpartition(".")
     setattr(model.get_submodule(parent), child, fresh)
+    blank_head(model)

@@ -1,5 +1,8 @@
-"""Weights from a file of the user's: safetensors, or a .pth that holds tensors and nothing else."""
+"""Weights of the user's own: safetensors, or a .pth that holds tensors and nothing else; a file, a
+folder that holds one, or a run."""
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +10,31 @@ import torch
 from torch import Tensor, nn
 
 from fewlabels.errors import UserError, one_line
-from fewlabels.models.built import head
+from fewlabels.models.built import blank_head, head, restore
+
+FILES = ("artefact/weights.safetensors", "weights.safetensors", "model.safetensors")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What is known of a run's weights beside their values."""
+
+    model: str
+    arguments: dict[str, Any]
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+def origin(path: Path) -> Origin | None:
+    """What the run that left these weights says of them; None where no run did."""
+    about = _file(path).with_name("classifier.json")
+    if not path.is_dir() or not about.is_file():
+        return None
+    told = json.loads(about.read_text(encoding="utf-8"))
+    seen = told["preprocess"]
+    own = told.get("arguments", {})
+    return Origin(told["model"], own, seen["size"], tuple(seen["mean"]), tuple(seen["std"]))
 
 
 def load(model: nn.Module, path: Path) -> str:
@@ -23,11 +50,22 @@ def load(model: nn.Module, path: Path) -> str:
     wrong = [name for name in missing if not name.startswith(head_path)]
     if wrong:
         raise UserError(f"--weights {path}: is of another model: it has no fitting '{wrong[0]}'")
-    model.load_state_dict(fitting, strict=False)
+    restore(model, fitting, strict=False)
+    if missing:
+        blank_head(model)
     return f"the head of {path} has other classes and starts anew" if missing else ""
 
 
+def _file(path: Path) -> Path:
+    """The file itself, also where a folder is named."""
+    path = path.expanduser()
+    return next((path / name for name in FILES if (path / name).is_file()), path)
+
+
 def _state(path: Path) -> dict[str, Tensor]:
+    if path.is_dir() and _file(path).is_dir():
+        raise UserError(f"--weights {path}: holds none of {', '.join(FILES)}")
+    path = _file(path)
     if not path.is_file():
         raise UserError(f"--weights {path}: no such file")
     try:

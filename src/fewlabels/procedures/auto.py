@@ -14,6 +14,7 @@ The test images are looked at once, after everything has been decided. The same 
 choice, serves a method that the user names: the baseline always stands beside it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,7 +22,9 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from fewlabels.errors import UserError
+from fewlabels.procedures.heads import probed
 from fewlabels.procedures.invariance import Decision, decide
+from fewlabels.procedures.prepare import Rows
 from fewlabels.procedures.stage import Context, Stage, Trained, run_stage
 from fewlabels.training import checkpoint
 
@@ -44,6 +47,8 @@ class Chosen:
     why: str  # one sentence
     decisions: tuple[Decision, ...]  # about mirroring and turning
     policies: dict[str, str]  # of each view, as they were in the end
+    beside: str = BASELINE  # the labels-only method that `val` and `test` hold too
+    ask: Callable[[Rows], NDArray[np.float64]] | None = None  # the final model, where that is quick
 
     @property
     def final(self) -> Trained:
@@ -63,7 +68,8 @@ def run(context: Context) -> Chosen:
     stages: dict[str, list[Trained]] = {BASELINE: [], method: []}
 
     def train(name: str, which: str, part: float, until: float, trial: bool = False) -> None:
-        before = stages[which][-1].weights if stages[which] else None
+        labelled = np.setdiff1d(data.labelled, data.held_out) if trial else data.labelled
+        before = stages[which][-1].weights if stages[which] else probed(context, labelled)
         moment = context.began + until * ((context.deadline or context.began) - context.began)
         trained = run_stage(context, Stage(name, which, trial, part, moment), before)
         stages[which].append(trained)

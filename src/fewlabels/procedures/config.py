@@ -2,7 +2,7 @@
 
 import math
 import re
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,20 @@ from fewlabels.augment.mix import Mix
 from fewlabels.augment.policy import Policy
 from fewlabels.errors import UserError
 from fewlabels.evaluate.predictions import TTA
-from fewlabels.methods import resolve
+from fewlabels.methods import METHODS, resolve
+from fewlabels.models.initialise import Initialisation
+from fewlabels.procedures import probes
+from fewlabels.procedures.probes import FROZEN
 from fewlabels.settings import between, one_of
+from fewlabels.training.freeze import ALL, Freeze
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 ABOUT = ("command", "versions")  # what config.yaml holds beside the settings
 OPTIMISERS = ("sgd", "adamw")
+LR = {"adamw": 0.003, "sgd": 0.05}
+TIME_LIMIT = 600.0  # seconds
+TUNED_LR = {"adamw": 0.001, "sgd": 0.01}  # of pretrained weights,
+TUNED_DECAY = 0.9  # with layer decay
 TINY = 1e-9  # for what must be greater than 0
 RANGES = (
     ("time_limit", TINY, math.inf),
@@ -31,6 +39,37 @@ RANGES = (
     ("ema_decay", 0, 0.999999),
     ("seed", 0, 2**31 - 1),
     ("workers", 1, 1024),
+    ("head_lr", TINY, math.inf),
+    ("layer_decay", TINY, 1),
+    ("dropout", 0, 0.99),
+    ("drop_path", 0, 0.99),
+    ("patience", 1, math.inf),
+)
+# what says how a model is trained, and so nothing where it is frozen and never trained
+TRAINING = (
+    "time_limit",
+    "epochs",
+    "steps",
+    "batch_size",
+    "optimiser",
+    "lr",
+    "weight_decay",
+    "ema_decay",
+    "augment",
+    "weak",
+    "flip",
+    "rotate",
+    "mix",
+    "freeze",
+    "unfreeze",
+    "norms",
+    "head_lr",
+    "layer_decay",
+    "dropout",
+    "drop_path",
+    "init",
+    "patience",
+    "tta",  # features are those of the images as they are
 )
 # the setting that holds the policy of each view; by default the preset of the view's own name
 POLICIES = {"weak": "weak", "strong": "augment"}
@@ -45,6 +84,10 @@ class Config:
     method: str = "auto"
     model: str = "auto"
     weights: str = "auto"  # auto, none, or a file
+    init: str | None = None  # random weights: gaussian(0.01), xavier, he; None: the model's own
+    freeze: str | int = "none"  # none, backbone, or a number of stages from the input on
+    unfreeze: float = 0.0  # the part of training in which the rest is thawed
+    norms: str = "auto"  # statistics of batch norms: keep, learn; auto keeps pretrained ones
     time_limit: float | None = None  # seconds, of the whole command
     epochs: int | None = None  # passes over the images that the method learns from
     steps: int | None = None
@@ -53,7 +96,12 @@ class Config:
     batch_size: int = 16  # labelled images a step
     optimiser: str = "adamw"
     lr: float | None = None
+    head_lr: float | None = None
+    layer_decay: float | None = None  # the rate of a unit relative to the one above it
     weight_decay: float = 5e-4
+    dropout: float | None = None  # before the head; None: the model's own
+    drop_path: float | None = None  # stochastic depth: the last block's probability
+    patience: int | None = None  # stop after so many validations without a better one
     ema_decay: float = 0.99
     seed: int = 0
     device: str = "auto"
@@ -72,7 +120,18 @@ class Config:
         limits = [n for n in ("time_limit", "epochs", "steps") if getattr(self, n) is not None]
         if len(limits) > 1:
             raise UserError("name one of --time-limit, --epochs and --steps, not several")
-        if self.method != "auto":
+        if self.method in FROZEN:
+            probes.resolve(self.method, self.settings)
+            for about in fields(self):
+                if about.name in TRAINING and getattr(self, about.name) != about.default:
+                    raise UserError(
+                        f"setting '{about.name}' has no effect in the method {self.method}: it "
+                        "trains no backbone"
+                    )
+        elif self.method not in ("auto", *METHODS):
+            names = ", ".join(("auto", *METHODS, *FROZEN))
+            raise UserError(f"no method is named '{self.method}'; there are {names}")
+        elif self.method != "auto":
             resolve(self.method, self.settings)
         elif self.settings:
             raise UserError(
@@ -82,6 +141,12 @@ class Config:
         one_of("--optimiser", self.optimiser, OPTIMISERS)
         for name, least, most in RANGES:
             between(f"--{name.replace('_', '-')}", getattr(self, name), least, most)
+        Freeze(str(self.freeze), self.unfreeze)
+        one_of("--norms", self.norms, ("auto", "keep", "learn"))
+        if self.freeze == ALL and self.layer_decay is not None:
+            raise UserError(f"--layer-decay has no effect with --freeze {ALL}")
+        if self.init is not None:
+            Initialisation.parse(self.init)
         one_of("--tta", self.tta, tuple(TTA))
         Mix.parse(self.mix)
         for name in INVARIANCES:
@@ -100,46 +165,58 @@ class Config:
     @property
     def views(self) -> tuple[str, ...]:
         """The augmentations that the run uses: labels only knows one."""
+        if self.method in FROZEN:
+            return ()
         if self.method == "supervised":
             return (resolve(self.method, self.settings).view,)
         return ("weak", "strong")
 
-    @property
-    def model_name(self) -> str:
-        return "cnn_small" if self.model == "auto" else self.model
-
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
-    def resolved(self, data: str, side: int, model_side: int | None, mirror: bool) -> "Config":
+    def resolved(self, data: str, model: str, img_size: int, tuned: bool, mirror: bool) -> "Config":
         """The settings with what depends on the pool and the model filled in.
 
-        `data`: where the pool lies, from wherever the run is resumed; `side`: of a typical image,
-        in pixels; `model_side`: what the model was made for, if it was made for one; `mirror`:
-        whether a mirrored image still shows the same.
+        `data`: where the pool lies, from wherever the run is resumed; `model`: its name; `tuned`:
+        whether it has pretrained weights; `mirror`: whether a mirrored image still shows the same.
         """
+        weights = self.weights if tuned else "none"  # a run that goes on fetches no others
+        if weights not in ("auto", "none"):
+            weights = str(Path(weights).expanduser().absolute())
+        found = replace(self, data=data, weights=weights, model=model, img_size=img_size)
+        if self.method in FROZEN:
+            return found
 
         def policy(view: str) -> str | None:
             given = getattr(self, POLICIES[view])
             return str(Policy.read(given or view)) if view in self.views else None
 
-        named = self.weights in ("auto", "none")
-        weights = self.weights if named else str(Path(self.weights).expanduser().absolute())
-        default_lr = {"adamw": 0.003, "sgd": 0.05}[self.optimiser]
+        rate = (TUNED_LR if tuned else LR)[self.optimiser]
         limited = self.time_limit or self.epochs or self.steps
         return replace(
-            self,
-            data=data,
-            weights=weights,
-            model=self.model_name,
-            img_size=self.img_size or model_side or small_size(side),
-            lr=self.lr or default_lr,
-            time_limit=self.time_limit if limited else 600.0,
+            found,
+            lr=self.lr or rate,
+            layer_decay=self.layer_decay or (TUNED_DECAY if tuned and self.freeze != ALL else None),
+            norms=("keep" if tuned else "learn") if self.norms == "auto" else self.norms,
+            time_limit=self.time_limit if limited else TIME_LIMIT,
             augment=policy("strong"),
             weak=policy("weak"),
             flip="off" if self.flip == "auto" and not mirror else self.flip,
             rotate="off" if self.rotate == "auto" and not mirror else self.rotate,
         )
+
+
+def image_size(side: int, model_side: int | None, fixed: bool, device: str) -> int:
+    """The side at which a model learns, in pixels: the one it was made for; on a CPU a smaller one.
+
+    side: of a typical image; model_side: what the model was made for, if it was made for one;
+    fixed: whether it takes no other.
+    """
+    if model_side is None:
+        return small_size(side)
+    if fixed or device != "cpu":
+        return model_side
+    return min(model_side, 96 if side <= 64 else 128)
 
 
 def small_size(side: int) -> int:

@@ -17,7 +17,7 @@ from PIL import Image
 from fewlabels.errors import UserError
 from fewlabels.evaluate.intervals import accuracy, paired_difference
 from fewlabels.pixels.decode import Unreadable, decode
-from fewlabels.procedures.auto import BASELINE, Chosen
+from fewlabels.procedures.auto import Chosen
 from fewlabels.procedures.prepare import Data, Rows
 from fewlabels.procedures.stage import Context, Trained
 from fewlabels.training.folder import RunFolder
@@ -49,13 +49,13 @@ def result(context: Context, chosen: Chosen) -> dict[str, Any]:
         "estimate": "test" if len(data.test) else "val",
         **_scores(context, chosen.method, chosen),
     }
-    if chosen.baseline and chosen.method != BASELINE:
+    if chosen.baseline and chosen.method != chosen.beside:
         steps, seconds, _ = _totals(chosen.baseline)
         summary["baseline"] = {
-            "method": BASELINE,
+            "method": chosen.beside,
             "steps": steps,
             "seconds": round(seconds, 1),
-            **_scores(context, BASELINE, chosen),
+            **_scores(context, chosen.beside, chosen),
         }
         summary["difference"] = _differences(context, chosen)
     summary["choice"] = {
@@ -77,7 +77,7 @@ def result(context: Context, chosen: Chosen) -> dict[str, Any]:
 def verdict(result: dict[str, Any]) -> str:
     """Whether the unlabelled images helped, as far as this run's images can show it."""
     split = result["estimate"]
-    if result["method"] == BASELINE:
+    if "baseline" not in result:
         if len(result["choice"]["candidates"]) > 1:
             return "The unlabelled images did not help: the model of the labels only was kept."
         return "Labels only: no unlabelled images were learnt from."
@@ -91,7 +91,9 @@ def verdict(result: dict[str, Any]) -> str:
     gain = 100 * about["difference"]
     numbers = f"{gain:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}"
     budgets = (
-        f"Labels only trained for {result['baseline']['steps']:,} steps "
+        "Labels only is a linear probe on the same features."
+        if not result["steps"]
+        else f"Labels only trained for {result['baseline']['steps']:,} steps "
         f"({result['baseline']['seconds']:.0f} s), {result['method']} for {result['steps']:,} "
         f"({result['training_seconds']:.0f} s)."
     )
@@ -121,7 +123,7 @@ def write_predictions(context: Context, chosen: Chosen, path: Path) -> None:
             "label": data.pool.label[rows],
             "predicted": p.argmax(1),
             "confidence": p.max(1),
-            "baseline": by_method[BASELINE].argmax(1),
+            "baseline": by_method[chosen.beside].argmax(1),
             "probabilities": pa.array(list(p), pa.list_(pa.float64())),
         }
         tables.append(pa.table(columns))
@@ -141,7 +143,10 @@ def write_gallery(context: Context, chosen: Chosen, path: Path) -> None:
     shown = [(kind, int(rows[i]), p[i]) for kind, which in best.items() for i in which[:PICTURES]]
     rng = np.random.default_rng(context.config.seed)
     pool = rng.permutation(data.unlabelled)[:PSEUDO_LABELLED]
-    q = context.probabilities(context.model(chosen.final.weights), pool)
+    if chosen.ask is not None:
+        q = chosen.ask(pool)
+    else:
+        q = context.probabilities(context.model(chosen.final.weights), pool)
     # half as they come, half where the model is least sure: both belong to the picture
     doubtful = np.argsort(q.max(1), kind="stable")[: PICTURES // 2].tolist()
     common = [i for i in range(len(pool)) if i not in set(doubtful)][: PICTURES // 2]
@@ -215,7 +220,7 @@ def _differences(context: Context, chosen: Chosen) -> dict[str, Any]:
     ):
         if len(rows):
             mine = _right(by_method[chosen.method], context.data, rows)
-            base = _right(by_method[BASELINE], context.data, rows)
+            base = _right(by_method[chosen.beside], context.data, rows)
             gain, low, high = paired_difference(mine, base)
             differences[split] = {
                 "difference": round(gain, 4),

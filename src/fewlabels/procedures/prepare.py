@@ -109,6 +109,12 @@ def prepare(
     )
 
 
+def at_size(data: Data, size: int, count: Callable[[int, int], None] | None = None) -> Data:
+    """The same images under the same numbers, decoded anew at another size."""
+    pixels = cache.build(data.pool.source, data.digest, size, progress=count)
+    return replace(data, images=pixels.images)
+
+
 def preprocessing(data: Data, base: Preprocess | None, size: int) -> Preprocess:
     """`base`, or mean and standard deviation of the training images' pixels."""
     if base is not None:

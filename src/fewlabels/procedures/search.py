@@ -1,81 +1,150 @@
-"""`search --what augmentation`: policies sampled, each judged by short trainings on labels alone.
+"""Searching: candidates are drawn, each judged by short trainings on labels alone.
 
-A policy is trained with `folds` times for a few steps on a part of the labelled training images and
+A candidate is trained `folds` times for a few steps on a part of the labelled training images and
 asked about the rest of them; what counts is the mean of these accuracies. One part held out of few
-labels would be far too noisy. Every policy meets the same folds, from the same first weights and in
-the same order of images, and so does the default policy: differences are paired. A pool with
-validation images of its own is judged on those, by as many trainings on all its labels. The test
-images are never looked at.
+labels would be far too noisy. All candidates meet the same folds and the same order of images, and
+so does the default, which is judged first: differences are paired. A pool with validation images of
+its own is judged on those, by as many trainings on all its labels. The test images are never looked
+at.
 
-Optuna draws the policies (TPE, Bergstra et al. 2011) and cuts off those that are worse after some
+Optuna draws the candidates (TPE, Bergstra et al. 2011) and cuts off those that are worse after some
 folds than the median of the others there. The study lies in `study.db`, and a trial's draws depend
 on the seed and the trials before it: a search that was cut off, even killed, goes on as if nothing
-had happened. Mirroring and turning are not searched; `train` decides them.
+had happened.
 
-How short a training may be, measured with `cnn_small` on digits of 16 px, three folds: with 4
-labels a class no augmentation at all has 90.1 % after 150 steps, the default policy 72.5 %; after
-400 steps it is 85.2 and 90.1 %. With 10 labels a class and 150, 400, 1,000 steps it is 89.9, 93.9,
-93.9 % and 86.9, 95.0, 97.0 %. What is learnt fastest is ahead at first: hence 400 steps.
+What is searched is a space, and each has a file: `search_augmentation`, `search_scaling`.
 """
 
-import hashlib
 import shlex
 import shutil
 import sqlite3
 import warnings
-from collections import Counter
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from rich.console import Console
 
-from fewlabels.augment.policy import Policy
-from fewlabels.augment.search import CHOICES, policy_of
 from fewlabels.errors import UserError
-from fewlabels.pool import split
-from fewlabels.procedures.prepare import Data, Rows
+from fewlabels.procedures.config import Config
+from fewlabels.procedures.folds import Fold, fingerprint, make_folds
 from fewlabels.procedures.stage import Context, Stage, run_stage
-from fewlabels.settings import between, one_of
+from fewlabels.settings import between
 from fewlabels.training.events import Events
-from fewlabels.training.folder import RunFolder, write_text
+from fewlabels.training.folder import RunFolder
 
 if TYPE_CHECKING:
     import optuna
 
-WHAT = ("augmentation",)
 HOME = Path("searches")
 STEPS = 400  # of a short training
 CLOSING = 1.0  # seconds for what is written at the end
-_FOLDS = 4  # names the generator of the folds; pool.split has 1 to 3
 
-
-@dataclass(frozen=True)
-class Plan:
-    """What to search and for how long."""
-
-    what: str
-    trials: int = 30  # in all, the default policy not counted
-    operations: int = 2  # N
-    folds: int = 3  # short trainings a policy
-
-    def __post_init__(self) -> None:
-        """UserError for what cannot be."""
-        one_of("--what", self.what, WHAT)
-        between("--trials", self.trials, 1, 1_000_000)
-        between("--operations", self.operations, 1, 8)
-        between("--folds", self.folds, 2, 100)
+Row = dict[str, Any]  # what `search.json` holds of a candidate
 
 
 @dataclass(frozen=True, eq=False)
-class Fold:
-    """One short training: the rows it learns from and those it is asked about."""
+class Candidate:
+    """What a trial is about, ready to be trained."""
 
-    train: Rows
-    judged: Rows
+    text: str  # how the terminal names it
+    told: Row  # what its row says of it
+    context: Context  # that it is trained in
+
+
+class Space(Protocol):
+    """What is searched."""
+
+    columns: ClassVar[tuple[str, ...]]  # of what `told` holds
+    same: ClassVar[tuple[str, ...]]  # of those: candidates that are equal in them train to the same
+
+    def default(self) -> Candidate:
+        """What all others are compared with: trial 0, outside of the space."""
+        ...
+
+    def draw(self, trial: "optuna.Trial") -> Candidate:
+        """The next candidate."""
+        ...
+
+    def later(self, work: "Work") -> float:
+        """Seconds that are to be left for `close`."""
+        ...
+
+    def close(self, work: "Work", limit: float | None) -> None:
+        """What comes after the trials."""
+        ...
+
+    def conclude(self, work: "Work", result: Row) -> Row:
+        """Writes what the folder is to hold beside `search.json`; returns what that holds more."""
+        ...
+
+
+@dataclass(frozen=True)
+class Plan(ABC):
+    """What to search and for how long."""
+
+    what: str
+    trials: int = 30  # in all, the default not counted
+    folds: int = 3  # short trainings a trial
+
+    def __post_init__(self) -> None:
+        """UserError for what cannot be."""
+        between("--trials", self.trials, 1, 1_000_000)
+        between("--folds", self.folds, 2, 100)
+
+    def settings(self, config: Config) -> Config:
+        """The settings of the trainings. UserError for those that cannot be searched with."""
+        return config
+
+    @abstractmethod
+    def space(self, context: Context) -> Space:
+        """What is searched, on these images."""
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """A search at work."""
+
+    context: Context
+    plan: Plan
+    space: Space
+    folds: tuple[Fold, ...]
+    study: "optuna.Study"
+
+    @property
+    def default(self) -> Row:
+        row: Row = self.study.user_attrs["default"]
+        return row
+
+    @property
+    def trials(self) -> list[Row]:
+        """Those that have an outcome, in order; one that a kill ended is FAIL without an error."""
+        from optuna.trial import TrialState
+
+        states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+        done = [
+            trial
+            for trial in self.study.get_trials(deepcopy=False, states=states)
+            if trial.state != TrialState.FAIL or "error" in trial.user_attrs
+        ]
+        return [{"number": n, **_told(trial, self.space)} for n, trial in enumerate(done, 1)]
+
+    def fits(self, seconds: float, limit: float | None) -> bool:
+        """Whether what takes so long would end in time."""
+        return limit is None or self.context.clock() + seconds + CLOSING <= limit
+
+    def say(self, text: str) -> None:
+        self.context.events.say(text)
+
+    def time_is_up(self, number: int, of: int, what: str) -> None:
+        self.say(
+            f"the time is up after {number} of {of} {what}; go on with: "
+            f"fewlabels search --resume {shlex.quote(str(self.context.folder.path))}"
+        )
 
 
 def need_optuna() -> None:
@@ -86,77 +155,38 @@ def need_optuna() -> None:
         raise UserError("search needs Optuna: pip install 'fewlabels[search]'") from None
 
 
-def make_folds(data: Data, count: int, seed: int) -> tuple[Fold, ...]:
-    """`count` trainings: each labelled image is held out of one of them, class by class as evenly
-    as can be; or, where the pool has validation images, all learn from all labels.
-
-    Copies and groups stay together, and a class keeps a label in every training: what would take
-    its last one is never held out. UserError where the labels are too few.
-    """
-    if len(data.val):
-        return (Fold(data.labelled, data.val),) * count
-    label, rows = data.pool.label, data.labelled
-    keys = split.tied(data.pool, data.digest)
-    rng = np.random.default_rng([_FOLDS, seed])
-    units: dict[int, list[int]] = {}  # in random order
-    for row in rng.permutation(rows).tolist():
-        units.setdefault(int(keys[row]), []).append(row)
-    held: list[list[int]] = [[] for _ in range(count)]
-    have = [Counter[int]() for _ in range(count)]
-    for unit in sorted(units.values(), key=lambda unit: int(label[unit[0]])):  # class by class
-        c = int(label[unit[0]])
-        least = min(range(count), key=lambda fold: (have[fold][c], len(held[fold])))
-        held[least] += unit
-        have[least].update(label[unit].tolist())
-    every = Counter(label[rows].tolist())
-    for fold, its in enumerate(have):
-        lost = [c for c, n in its.items() if n == every[c]]
-        alone = set(keys[rows[np.isin(label[rows], lost)]].tolist())
-        held[fold] = [row for row in held[fold] if keys[row] not in alone]
-    if not all(held):
-        raise UserError(
-            f"{data.pool.origin}: {len(rows)} labelled training images of {len(every)} classes are "
-            f"too few for --folds {count}: a class must have two for one to be held out"
-        )
-    judged = [np.sort(np.array(some, np.int64)) for some in held]
-    return tuple(Fold(np.setdiff1d(rows, some), some) for some in judged)
-
-
-def run(context: Context, plan: Plan, limit: float | None = None) -> dict[str, Any]:
+def run(context: Context, plan: Plan, limit: float | None = None) -> Row:
     """Searches until all trials are done, or until the next one would end after `limit` seconds on
-    the context's clock. Returns what `search.json` holds; `policy.txt` lies beside it.
+    the context's clock. Returns what `search.json` holds; what the space writes lies beside it.
     """
-    folder, say = context.folder, context.events.say
-    parts = make_folds(context.data, plan.folds, context.config.seed)
-    with _alone(folder.path):
-        study = _study(context, plan, parts)
-        if "default" not in study.user_attrs:
-            default = _default(context, parts)
-            study.set_user_attr("default", default)
-            say(f"default: {scored(default)}  {default['policy']}")
-        _take_up(study, say)
-        if (number := len(_done(study))) >= plan.trials:
-            say(f"{number} trials are done; a larger --trials goes on")
-        while (number := len(_done(study))) < plan.trials:
-            slowest = max([study.user_attrs["default"]["seconds"], *map(_seconds, _done(study))])
-            if limit is not None and context.clock() + slowest + CLOSING > limit:
-                say(
-                    f"the time is up after {number} of {plan.trials} trials; go on with: "
-                    f"fewlabels search --resume {shlex.quote(str(folder.path))}"
-                )
+    folds = make_folds(context.data, plan.folds, context.config.seed)
+    with _alone(context.folder.path):
+        work = Work(context, plan, plan.space(context), folds, _study(context, plan, folds))
+        if "default" not in work.study.user_attrs:
+            default = work.space.default()
+            row = {"number": 0, **judged(work, default)}
+            work.study.set_user_attr("default", row)
+            work.say(f"default: {scored(row)}  {default.text}")
+        _take_up(work.study, work.say)
+        if (number := len(work.trials)) >= plan.trials:
+            work.say(f"{number} trials are done; a larger --trials goes on")
+        while (number := len(work.trials)) < plan.trials:
+            slowest = max(row["seconds"] for row in (work.default, *work.trials))
+            if not work.fits(slowest + work.space.later(work), limit):
+                work.time_is_up(number, plan.trials, "trials")
                 break
-            trial = _trial(study, context, plan, parts, number)
-            say(f"trial {trial['number']} of {plan.trials}: {scored(trial)}  {trial['policy']}")
-            _write(context, plan, parts, study)
-        return _write(context, plan, parts, study)
+            _trial(work, number)
+            write(work)
+        work.space.close(work, limit)
+        return write(work)
 
 
-def scored(trial: dict[str, Any]) -> str:
+def scored(row: Row) -> str:
     """The accuracy of a trial as the terminal shows it."""
-    state = {"pruned": "cut off early"}.get(trial["state"], str(trial["state"]))
-    if trial["accuracy"] is None:
+    state = {"pruned": "cut off early"}.get(row["state"], str(row["state"]))
+    if row["accuracy"] is None:
         return state
-    text = percent(trial["accuracy"], trial["spread"])
+    text = percent(row["accuracy"], row["spread"])
     return text if state == "complete" else f"{text} ({state})"
 
 
@@ -179,7 +209,7 @@ def _alone(folder: Path) -> Iterator[None]:
         lock.close()
 
 
-def _study(context: Context, plan: Plan, parts: tuple[Fold, ...]) -> "optuna.Study":
+def _study(context: Context, plan: Plan, folds: tuple[Fold, ...]) -> "optuna.Study":
     """The study in `study.db`, new or as it was left; UserError if the images are others now."""
     import optuna
     from sqlalchemy.engine import URL
@@ -193,7 +223,7 @@ def _study(context: Context, plan: Plan, parts: tuple[Fold, ...]) -> "optuna.Stu
         pruner=optuna.pruners.MedianPruner(),
         load_if_exists=True,
     )
-    images = _fingerprint(context.data, parts)
+    images = fingerprint(context.data, folds)
     if study.user_attrs.get("images", images) != images:
         raise UserError(
             f"{context.folder.path}: the labelled images of {context.config.data} are others than "
@@ -203,79 +233,45 @@ def _study(context: Context, plan: Plan, parts: tuple[Fold, ...]) -> "optuna.Stu
     return study
 
 
-def _fingerprint(data: Data, parts: tuple[Fold, ...]) -> str:
-    """Of what the folds hold: contents and labels, in order."""
-    digest = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        for rows in (part.train, part.judged):
-            digest.update(data.pool.label[rows].tobytes())
-            digest.update("\n".join(data.digest[row] for row in rows).encode())
-    return digest.hexdigest()
-
-
 def _take_up(study: "optuna.Study", say: Callable[[str], None]) -> None:
-    """Trials that a killed process left running are failed, and their policies tried again."""
+    """Trials that a killed process left running are failed, and their candidates tried again."""
     from optuna.trial import TrialState
 
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        study.enqueue_trial(trial.params)  # first: a kill between the two costs no policy
+        study.enqueue_trial(trial.params)  # first: a kill between the two costs no candidate
         study.tell(trial.number, state=TrialState.FAIL)
         say("a trial that was cut off is tried again")
 
 
-def _done(study: "optuna.Study") -> list["optuna.trial.FrozenTrial"]:
-    """The trials that have an outcome; one that a kill ended is FAIL without an error."""
+def _trial(work: Work, done: int) -> None:
+    """Draws the next candidate and judges it, fold by fold, as long as it is worth while."""
     from optuna.trial import TrialState
 
-    states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-    return [
-        trial
-        for trial in study.get_trials(deepcopy=False, states=states)
-        if trial.state != TrialState.FAIL or "error" in trial.user_attrs
-    ]
-
-
-def _seconds(trial: "optuna.trial.FrozenTrial") -> float:
-    return float(trial.user_attrs["seconds"])
-
-
-def _default(context: Context, parts: tuple[Fold, ...]) -> dict[str, Any]:
-    """The default policy, judged like every other: trial 0, outside of the space."""
-    began, policy = context.clock(), Policy.parse(str(context.config.augment))
-    found = [judge(context, policy, part, i) for i, part in enumerate(parts, 1)]
-    return _row(0, str(policy), "complete", found, context.clock() - began)
-
-
-def _trial(
-    study: "optuna.Study", context: Context, plan: Plan, parts: tuple[Fold, ...], done: int
-) -> dict[str, Any]:
-    """Draws the next policy and judges it, fold by fold, as long as it is worth while."""
-    from optuna.trial import TrialState
-
+    context, study, number = work.context, work.study, done + 1
     study.sampler = _sampler(context.config.seed, done)
     began, trial = context.clock(), study.ask()
-    policy = policy_of(
-        [trial.suggest_categorical(f"which {i + 1}", CHOICES) for i in range(plan.operations)],
-        [trial.suggest_float(f"strength {i + 1}", 0.0, 1.0) for i in range(plan.operations)],
-    )
-    trial.set_user_attr("policy", str(policy))
-    found: list[float] = []
+    candidate = work.space.draw(trial)
+    for name in work.space.columns:
+        trial.set_user_attr(name, candidate.told[name])
+    twin, found = _twin(work, candidate, "complete", "pruned"), list[float]()
     state, wrong = TrialState.COMPLETE, ""
     try:
-        for i, part in enumerate(parts, 1):
-            found.append(judge(context, policy, part, i))
+        for i, fold in enumerate(work.folds, 1):
+            found.append(twin["folds"][i - 1] if twin else judge(candidate.context, fold, i))
             trial.set_user_attr("folds", found)
             trial.report(mean(found), i)
-            if i < len(parts) and trial.should_prune():
+            worse = i == len(twin["folds"]) if twin else trial.should_prune()
+            if i < len(work.folds) and worse:
                 state = TrialState.PRUNED
                 break
-    except UserError as error:  # the loss became infinite: no other policy is to suffer for it
+    except UserError as error:  # the loss became infinite: no other candidate is to suffer for it
         state, wrong = TrialState.FAIL, str(error)
     trial.set_user_attr("seconds", round(context.clock() - began, 3))
     if wrong:
         trial.set_user_attr("error", wrong)
     value = mean(found) if state == TrialState.COMPLETE else None
-    return _told(study.tell(trial, value, state), done + 1)
+    row = _told(study.tell(trial, value, state), work.space)
+    work.say(f"trial {number} of {work.plan.trials}: {scored(row)}  {candidate.text}")
 
 
 def _sampler(seed: int, done: int) -> "optuna.samplers.BaseSampler":
@@ -289,10 +285,36 @@ def _sampler(seed: int, done: int) -> "optuna.samplers.BaseSampler":
         return TPESampler(seed=draw, multivariate=True, constant_liar=False)
 
 
-def judge(context: Context, policy: Policy, part: Fold, number: int) -> float:
-    """The accuracy on `part.judged` after a short training on `part.train` with `policy`.
+def judged(work: Work, candidate: Candidate) -> Row:
+    """The row of a candidate outside of the trials, which is never cut off."""
+    began = work.context.clock()
+    if twin := _twin(work, candidate, "complete"):
+        found = twin["folds"]
+    else:
+        found = [judge(candidate.context, fold, i) for i, fold in enumerate(work.folds, 1)]
+    return _row(candidate.told, "complete", found, work.context.clock() - began)
 
-    What it draws depends on the run's seed and the fold's number, not on the policy.
+
+def failed(candidate: Candidate) -> Row:
+    """The row of one whose training came to nothing."""
+    return _row(candidate.told, "failed", [], 0.0)
+
+
+def _twin(work: Work, candidate: Candidate, *states: str) -> Row | None:
+    """One that is the same and has come to one of these ends."""
+    default = [work.default] if "default" in work.study.user_attrs else []
+    for row in default + work.trials:
+        if row["state"] in states and all(
+            row[name] == candidate.told[name] for name in work.space.same
+        ):
+            return row
+    return None
+
+
+def judge(context: Context, fold: Fold, number: int) -> float:
+    """The accuracy on `fold.judged` after a short training on `fold.train`.
+
+    What it draws depends on the run's seed and the fold's number, not on the candidate.
     """
     scratch = RunFolder(context.folder.path / "scratch")
     shutil.rmtree(scratch.path, ignore_errors=True)  # of a process that was killed
@@ -300,30 +322,27 @@ def judge(context: Context, policy: Policy, part: Fold, number: int) -> float:
     console, none = context.events.console, context.data.val[:0]
     inner = replace(
         context,
-        config=replace(context.config, augment=str(policy)),
-        data=replace(context.data, labelled=part.train, val=none, held_out=none, test=none),
+        data=replace(context.data, labelled=fold.train, val=none, held_out=none, test=none),
         folder=scratch,
         events=Events(scratch, console if console.is_terminal else Console(quiet=True)),
     )
     stage = Stage(f"fold {number}", inner.method, trial=False, part=1.0, until=0.0)
     model = inner.model(run_stage(inner, stage, None).weights)
     shutil.rmtree(scratch.path)
-    said = inner.probabilities(model, part.judged).argmax(1)
-    return float((said == context.data.pool.label[part.judged]).mean())
+    said = inner.probabilities(model, fold.judged).argmax(1)
+    return float((said == context.data.pool.label[fold.judged]).mean())
 
 
-def _told(trial: "optuna.trial.FrozenTrial", number: int) -> dict[str, Any]:
+def _told(trial: "optuna.trial.FrozenTrial", space: Space) -> Row:
     state = {"FAIL": "failed"}.get(trial.state.name, trial.state.name.lower())
     attrs = trial.user_attrs
-    return _row(number, attrs["policy"], state, attrs.get("folds", []), attrs["seconds"])
+    told = {name: attrs[name] for name in space.columns}
+    return _row(told, state, attrs.get("folds", []), attrs["seconds"])
 
 
-def _row(
-    number: int, policy: str, state: str, found: list[float], seconds: float
-) -> dict[str, Any]:
+def _row(told: Row, state: str, found: list[float], seconds: float) -> Row:
     return {
-        "number": number,
-        "policy": policy,
+        **told,
         "state": state,
         "folds": found,
         "accuracy": mean(found) if found else None,
@@ -342,23 +361,26 @@ def _spread(values: list[float]) -> float | None:
     return round(float(np.std(values, ddof=1)), 6) if len(values) > 1 else None
 
 
-def _write(
-    context: Context, plan: Plan, parts: tuple[Fold, ...], study: "optuna.Study"
-) -> dict[str, Any]:
-    """Writes `search.json` and `policy.txt` as they are now; returns the former's content."""
-    config, data = context.config, context.data
-    default = study.user_attrs["default"]
-    trials = [_told(trial, number) for number, trial in enumerate(_done(study), 1)]
+def best(trials: list[Row]) -> Row | None:
+    """The most accurate of those that are complete, the first of equals."""
     complete = [trial for trial in trials if trial["state"] == "complete"]
-    best = max(complete, key=lambda trial: trial["accuracy"], default=None)  # the first of equals
-    improved = best is not None and best["accuracy"] > default["accuracy"]
-    winner = best if best is not None and improved else default
+    return max(complete, key=lambda trial: trial["accuracy"], default=None)
+
+
+def write(work: Work) -> Row:
+    """Writes `search.json`, and what the space has beside it, as they are now; returns the
+    former's content."""
+    config, data = work.context.config, work.context.data
+    default, trials = work.default, work.trials
+    first = best(trials)
+    improved = first is not None and first["accuracy"] > default["accuracy"]
+    winner = first if first is not None and improved else default
     less = [a - b for a, b in zip(winner["folds"], default["folds"], strict=True)]
     result = {
         "data": config.data,
-        **asdict(plan),
+        **asdict(work.plan),
         "judged_on": "val" if len(data.val) else "folds",
-        "judged": len(np.unique(np.concatenate([part.judged for part in parts]))),
+        "judged": len(np.unique(np.concatenate([fold.judged for fold in work.folds]))),
         "labels": len(data.labelled),
         "classes": len(data.pool.classes),
         "steps": config.steps,
@@ -370,41 +392,20 @@ def _write(
         "improved": improved,
         "difference": {"mean": mean(less), "spread": _spread(less), "folds": less},
         "trials": trials,
-        "use": _use(context),
     }
-    context.folder.write_json("search.json", result)
-    write_text(context.folder.path / "policy.txt", _policy_file(result))
+    result |= work.space.conclude(work, result)
+    work.context.folder.write_json("search.json", result)
     return result
 
 
-def _policy_file(result: dict[str, Any]) -> str:
-    """One line of comment, one with the policy: what `--augment FILE` reads."""
-    winner, default, n = result["winner"], result["default"], len(result["trials"])
-    score = percent(winner["accuracy"], winner["spread"])
-    told = f"mean ± standard deviation over {result['folds']} {trainings(result)}"
-    if result["improved"]:
-        text = (
-            f"{score} ({told}), the best of {n} trials and so a little too good; "
-            f"default {percent(default['accuracy'], default['spread'])}"
-        )
-    else:
-        text = f"{score} ({told}): the default policy; {n} trials, none better"
-    data = " ".join(str(result["data"]).split())
-    return f"# {data}: {text}\n{winner['policy']}\n"
-
-
-def trainings(result: dict[str, Any]) -> str:
+def trainings(result: Row) -> str:
     """What an accuracy is the mean over, as a word."""
     return "folds" if result["judged_on"] == "folds" else "trainings"
 
 
-def _use(context: Context) -> str:
-    """The command that trains with what was found, on the labels that it was found with."""
-    config = context.config
+def command(config: Config) -> list[str]:
+    """The words that train on the labels that were searched with."""
     words = ["fewlabels", "train", config.data]
     if config.labels_per_class:
         words += ["--labels-per-class", str(config.labels_per_class), "--seed", str(config.seed)]
-    if config.model != "cnn_small":
-        words += ["--model", config.model]
-    words += ["--img-size", str(config.img_size)]
-    return shlex.join([*words, "--augment", str(context.folder.path / "policy.txt")])
+    return words

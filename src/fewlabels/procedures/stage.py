@@ -14,7 +14,7 @@ from fewlabels.augment.mix import Mix
 from fewlabels.augment.policy import Policy
 from fewlabels.evaluate.predictions import probabilities
 from fewlabels.methods import Facts, create, resolve
-from fewlabels.models.catalog import Built
+from fewlabels.models.built import Built, restore
 from fewlabels.pixels.preprocess import Preprocess
 from fewlabels.procedures.config import INVARIANCES, POLICIES, Config
 from fewlabels.procedures.prepare import Data, Rows, batches
@@ -22,6 +22,7 @@ from fewlabels.training import checkpoint
 from fewlabels.training.budget import Budget, Clock
 from fewlabels.training.events import Events
 from fewlabels.training.folder import RunFolder
+from fewlabels.training.freeze import Freeze
 from fewlabels.training.loop import TrainSettings, fit
 from fewlabels.training.optimiser import OptimiserSettings
 
@@ -119,7 +120,7 @@ class Context:
         """The model of this run, at its start or with these weights."""
         model = copy.deepcopy(self.start.model)
         if weights:
-            model.load_state_dict(weights)
+            restore(model, weights)
         # the memory format that it trained in: sums in another order could differ in the last bit
         return model.to(self.fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
@@ -173,9 +174,15 @@ def run_stage(context: Context, stage: Stage, before: Weights | None) -> Trained
             _budget(context, stage),
             TrainSettings(
                 optimiser=OptimiserSettings(
-                    config.optimiser, config.lr or 0.0, config.weight_decay
+                    config.optimiser,
+                    config.lr or 0.0,
+                    config.weight_decay,
+                    layer_decay=config.layer_decay or 1.0,
+                    head_lr=config.head_lr,
                 ),
                 ema_decay=config.ema_decay,
+                freeze=Freeze(str(config.freeze), config.unfreeze, config.norms == "keep"),
+                patience=config.patience,
                 workers=config.workers,
             ),
             context.fabric,
@@ -184,6 +191,7 @@ def run_stage(context: Context, stage: Stage, before: Weights | None) -> Trained
             context.events,
             tag=stage.name,
             seed=seed,
+            size=context.preprocess.size,
         )
     trained = Trained(
         weights=fitted.model.state_dict(),

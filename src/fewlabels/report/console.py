@@ -22,7 +22,7 @@ def print_run(path: Path, result: dict[str, Any], console: Console) -> None:
     table.add_column("95 % interval", justify="right")
     table.add_column("images", justify="right")
     ours = "labels only" if result["method"] == "supervised" else result["method"]
-    if ours != "labels only":
+    if "baseline" in result:
         table.add_row("labels only", *_score(result["baseline"].get(split)))
     table.add_row(ours, *_score(result.get(split)))
     if split in result:

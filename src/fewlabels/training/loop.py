@@ -15,10 +15,13 @@ from torch import nn
 
 from fewlabels.errors import UserError
 from fewlabels.methods import Batch, Method
+from fewlabels.models.auxiliary import auxiliary_loss
+from fewlabels.models.built import restore
 from fewlabels.pixels.loader import prefetch
 from fewlabels.training import checkpoint, optimiser, schedule
 from fewlabels.training.budget import Budget, Clock
 from fewlabels.training.ema import EMA
+from fewlabels.training.freeze import Freeze, Freezer
 from fewlabels.training.optimiser import OptimiserSettings
 from fewlabels.training.threads import ThreadChoice
 
@@ -30,6 +33,8 @@ class TrainSettings:
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
     warmup: float = 0.03  # part of the budget
     ema_decay: float = 0.99
+    freeze: Freeze = field(default_factory=Freeze)
+    patience: int | None = None  # validations without a better accuracy, after which it stops
     workers: int = 1  # threads that make batches
     validations: int = 20  # over the whole budget
     checkpoint_seconds: float = 1.0  # at least so long between two,
@@ -66,27 +71,32 @@ def fit(
     listener: Listener,
     tag: str = "",
     seed: int = 0,
+    size: int = 32,
 ) -> Fitted:
     """Trains `model` until the budget is used and returns its moving average, in eval mode.
 
     Every few seconds the whole state goes to `folder`; a state found there that carries this `tag`
     is taken up where it stopped. `seed` is of what the model draws itself, such as dropout.
-    `validate` maps a model to numbers for the log.
+    `validate` maps a model to numbers for the log; `size` is the images' side in pixels.
     """
     # oneDNN and cuDNN convolve faster over channels that lie together: 1.3-2.3x here, on CPU
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    freezer = Freezer(model, settings.freeze, size)
+    freezer(1.0)  # the optimiser is for all that will ever learn
     student, optim = fabric.setup(model, optimiser.build(model, settings.optimiser))
     method = method.to(fabric.device)
     ema = EMA(student.module, settings.ema_decay)
+    best: dict[str, Any] = {"accuracy": -1.0, "since": 0, "weights": {}}  # for early stopping
     step, images, already = 0, 0, 0.0
 
     state = checkpoint.load(folder)
     if state is not None and state["tag"] == tag:
-        student.module.load_state_dict(state["model"])
-        ema.model.load_state_dict(state["ema"])
-        optim.load_state_dict(state["optimiser"])
+        restore(student.module, state["model"])
+        restore(ema.model, state["ema"])
+        optimiser.restore(optim.optimizer, state["optimiser"])
         method.load_state_dict(state["method"])
         torch.set_rng_state(state["rng"])
+        best = state["best"]
         step, images, already = state["step"], state["images"], state["seconds"]
         budget = Budget(**state["budget"])
         listener.resumed(step)
@@ -106,6 +116,7 @@ def fit(
                 "optimiser": optim.state_dict(),
                 "method": method.state_dict(),
                 "rng": torch.get_rng_state(),
+                "best": best,
                 "step": step,
                 "images": images,
                 "seconds": clock(),
@@ -120,18 +131,22 @@ def fit(
     most = torch.get_num_threads()
     choice = ThreadChoice.up_to(most) if budget.steps is None else None
     batches = prefetch(make_batch, step, settings.workers)
-    while progress < 1.0:
+    while progress < 1.0 and not (settings.patience and best["since"] >= settings.patience):
         batch = next(batches).to(fabric.to_device)
         stepped = clock()
         for group in optim.param_groups:
-            group["lr"] = settings.optimiser.lr * schedule.cosine(progress, settings.warmup)
+            rate = settings.optimiser.lr * schedule.cosine(progress, settings.warmup)
+            group["lr"] = rate * group["scale"]
         student.train()
+        freezer(progress)
         result = method.step(student, batch, progress)
-        loss = float(result.loss.detach())
+        auxiliary = auxiliary_loss(student.module, batch.y)
+        objective = result.loss if auxiliary is None else result.loss + auxiliary
+        loss = float(objective.detach())
         if loss != loss or loss in (float("inf"), -float("inf")):
             raise UserError(f"the loss became {loss} at step {step}: try a lower --lr")
         optim.zero_grad(set_to_none=True)
-        fabric.backward(result.loss)
+        fabric.backward(objective)
         optim.step()
         ema.update(student.module, step)
         if choice is not None:
@@ -146,8 +161,14 @@ def fit(
             logs = {name: round(float(value), 5) for name, value in result.logs.items()}
             row = {"step": step, "progress": round(progress, 5), "seconds": round(clock(), 2)}
             numbers = {name: round(value, 5) for name, value in validate(ema.model).items()}
-            rate = optim.param_groups[0]["lr"]
             listener.metrics({**row, "loss": round(loss, 5), "lr": rate, **logs, **numbers})
+            if settings.patience and "val_accuracy" in numbers:
+                accuracy = numbers["val_accuracy"]
+                better = accuracy > best["accuracy"]
+                if accuracy >= best["accuracy"]:  # of equals the latest
+                    kept = {name: value.clone() for name, value in ema.model.state_dict().items()}
+                    best = best | {"accuracy": accuracy, "weights": kept}
+                best["since"] = 0 if better else best["since"] + 1
         if clock() - saved > max(settings.checkpoint_seconds, cost / settings.checkpoint_share):
             start = clock()
             save()
@@ -155,5 +176,8 @@ def fit(
             cost = saved - start
     batches.close()
     torch.set_num_threads(most)
+    freezer(1.0)
     save()
+    if best["weights"]:
+        restore(ema.model, best["weights"])
     return Fitted(ema.model, step, clock(), images)
