@@ -40,6 +40,7 @@ WAYS = {
     "knn": Way("nearest neighbours", ("--method", "knn")),
     "spread": Way("label spreading", ("--method", "label_spreading")),
     "tune": Way("fine-tune, layer decay", ("--method", "supervised"), limited=True),
+    "both": Way("pretrained and FixMatch", ("--method", "fixmatch"), limited=True),
     "scratch": Way(
         "from scratch, labels only", ("--method", "supervised"), pretrained=False, limited=True
     ),

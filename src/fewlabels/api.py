@@ -154,7 +154,12 @@ def search(
     given = {name: value for name, value in own.items() if value is not None}
     plan = _plan({"what": what, "trials": trials, "folds": folds} | given, where)
     pool = data if isinstance(data, Pool) else None
-    fixed = {"data": pool.origin if pool else str(data), "method": "supervised", "steps": steps}
+    fixed = {
+        "data": pool.origin if pool else str(data),
+        "method": "supervised",
+        "steps": steps,
+        "settings": {"view": "strong"},
+    }
     config = plan.settings(make(Config, settings | fixed, where))
     pool = pool or Pool.scan(data)  # type: ignore[arg-type]
     config, built, device = _start(config, pool)

@@ -16,7 +16,7 @@ slow = pytest.mark.slow
 LOW = {"alexnet": 3e-4, "vgg16": 1e-4, "vgg19": 1e-4, "squeezenet1_1": 3e-4, "lenet5": 3e-3}
 LOW |= {"efficientnet_b0": 2e-4, "efficientnet_b1": 2e-4, "timm:vit_tiny_patch16_224": 3e-4}
 STEPS = {
-    "squeezenet1_1": 40,
+    "squeezenet1_1": 60,
     "efficientnet_b0": 16,
     "efficientnet_b1": 24,
     "vgg16": 20,
@@ -79,7 +79,7 @@ def test_every_architecture_builds_trains_a_step_and_learns(name: str, size: int
     model = at(name, size).model.train()
     before = {key: value.clone() for key, value in model.named_parameters()}
     x, y = images(size)
-    optimiser = torch.optim.AdamW(model.parameters(), LOW.get(name, 1e-3))
+    optimiser = torch.optim.AdamW(model.parameters(), LOW.get(name, 1e-3), weight_decay=0)
     losses = []
     for step in range(STEPS.get(name, 8)):
         logits = model(x)
@@ -91,9 +91,9 @@ def test_every_architecture_builds_trains_a_step_and_learns(name: str, size: int
         (loss if auxiliary is None else loss + auxiliary).backward()
         optimiser.step()
         losses.append(loss.item())
-        if step == 0:
-            same = [key for key, p in model.named_parameters() if torch.equal(p, before[key])]
-            assert same == []
+        same = [key for key, p in model.named_parameters() if torch.equal(p, before[key])]
+        assert len(same) < len(before)
+        assert step == 0 or same == []  # what lies behind a zero moves in the second step
     assert min(losses[-4:]) < 0.6 * losses[0], losses
 
 

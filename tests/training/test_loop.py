@@ -6,15 +6,21 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import nn
 
 from fewlabels.errors import UserError
 from fewlabels.methods import Batch, Facts, Method, create, resolve
+from fewlabels.models.auxiliary import keep_auxiliary
+from fewlabels.models.cnn_small import CnnSmall
 from fewlabels.training import checkpoint
 from fewlabels.training.budget import Budget
 from fewlabels.training.loop import Fitted, TrainSettings, fit
 from fewlabels.training.optimiser import OptimiserSettings
+
+Validate = Callable[[nn.Module], dict[str, float]]
+UNSAVED = {"checkpoint_seconds": float("inf")}
 
 
 class Heard:
@@ -67,25 +73,25 @@ def train(
     make: Callable[[int], Batch] = batch_of,
     seed: int = 0,
     lr: float = 0.01,
+    net: Callable[[], nn.Module] = Net,
+    validate: Validate | None = None,
+    own: dict[str, Any] | None = None,
+    **more: Any,
 ) -> tuple[Fitted, Method]:
+    """`own` are the method's settings, `more` the loop's."""
     torch.manual_seed(seed)
-    its = create(method, Facts(2, (4, 4), 8), resolve(method, {}))
-    settings = TrainSettings(
-        optimiser=OptimiserSettings("adamw", lr),
-        validations=10,
-        checkpoint_seconds=0.0,  # after every step
-        checkpoint_share=float("inf"),
-    )
-    fabric = Fabric(accelerator="cpu", devices=1)
+    its = create(method, Facts(2, (4, 4), 8), resolve(method, own or {}))
+    usual: dict[str, Any] = {"optimiser": OptimiserSettings("adamw", lr), "validations": 10}
+    usual |= {"checkpoint_seconds": 0.0, "checkpoint_share": float("inf")}  # after every step
+    settings = TrainSettings(**(usual | more))
+    fabric, budget = Fabric(accelerator="cpu", devices=1), Budget(steps=steps)
 
-    def validate(model: nn.Module) -> dict[str, float]:
+    def accuracy(model: nn.Module) -> dict[str, float]:
         batch = batch_of(10_000)
         return {"val_accuracy": float((model(batch.x).argmax(1) == batch.y).float().mean())}
 
-    budget = Budget(steps=steps)
-    fitted = fit(
-        Net(), its, make, budget, settings, fabric, folder / "last", validate, listener, "stage"
-    )
+    asked, last = validate or accuracy, folder / "last"
+    fitted = fit(net(), its, make, budget, settings, fabric, last, asked, listener, "stage")
     return fitted, its
 
 
@@ -141,3 +147,185 @@ def test_a_loss_that_is_no_number_stops_with_a_line(tmp_path: Path) -> None:
 
     with pytest.raises(UserError, match=r"nan at step 0.*--lr"):
         train(tmp_path, Heard(), method="supervised", make=broken)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_net_of_convolutions_resumes_exactly(tmp_path: Path, name: str) -> None:
+    """Its weights lie channels last, and their moments come from a file."""
+
+    def images_of(step: int) -> Batch:
+        g = torch.Generator().manual_seed(step)
+        return Batch(torch.randn(8, 3, 8, 8, generator=g), torch.arange(8) % 2)
+
+    about: dict[str, Any] = {
+        "method": "supervised",
+        "make": images_of,
+        "net": lambda: CnnSmall(2, width=8 / 24),
+        "validate": lambda model: {},
+        "optimiser": OptimiserSettings(name, 0.01, layer_decay=0.7, head_lr=0.05),
+    }
+    whole, _ = train(tmp_path / "a", Heard(), 12, **about)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "b", Heard(stop_at=7), 12, **about)
+    resumed, _ = train(tmp_path / "b", Heard(), 12, **about)
+    assert torch.equal(weights(whole), weights(resumed))
+
+
+# early stopping
+
+
+class Script:
+    """Says these accuracies, one after another, and remembers the weights that it was asked of."""
+
+    def __init__(self, *accuracies: float) -> None:
+        self.rest = list(accuracies)
+        self.asked: list[torch.Tensor] = []
+
+    def __call__(self, model: nn.Module) -> dict[str, float]:
+        state = model.state_dict().values()
+        self.asked.append(torch.cat([value.flatten().double() for value in state]).clone())
+        return {"val_accuracy": self.rest.pop(0)}
+
+
+SCORES = (0.5, 0.7, 0.6, 0.7, 0.6, 0.9, 0.9, 0.9, 0.9, 0.9)
+
+
+def test_patience_keeps_the_best_weights_and_stops(tmp_path: Path) -> None:
+    """Of equals the latest; a tie is no reason to go on."""
+    script = Script(*SCORES)
+    fitted, _ = train(tmp_path, Heard(), validate=script, **UNSAVED, patience=3)
+    assert len(script.asked) == 5  # 0.7 came second, and then three were not better
+    assert fitted.steps == 5 * 4
+    assert torch.equal(weights(fitted), script.asked[3])
+
+
+def test_more_patience_finds_better_weights(tmp_path: Path) -> None:
+    script = Script(*SCORES)
+    fitted, _ = train(tmp_path, Heard(), validate=script, **UNSAVED, patience=4)
+    assert len(script.asked) == 10  # the last four are not better than the sixth
+    assert torch.equal(weights(fitted), script.asked[9])
+    script = Script(*SCORES[:5], *5 * [0.1])
+    fitted, _ = train(tmp_path / "b", Heard(), validate=script, **UNSAVED, patience=100)
+    assert fitted.steps == 40
+    assert torch.equal(weights(fitted), script.asked[3])
+
+
+def test_without_patience_the_last_weights_are_kept(tmp_path: Path) -> None:
+    script = Script(*SCORES[:5], *5 * [0.1])
+    fitted, _ = train(tmp_path, Heard(), validate=script, **UNSAVED)
+    assert fitted.steps == 40
+    assert torch.equal(weights(fitted), script.asked[9])
+
+
+def test_patience_without_validation_images_changes_nothing(tmp_path: Path) -> None:
+    fitted, _ = train(tmp_path / "a", Heard(), validate=lambda model: {}, patience=1)
+    plain, _ = train(tmp_path / "b", Heard())
+    assert fitted.steps == 40
+    assert torch.equal(weights(fitted), weights(plain))
+
+
+@pytest.mark.parametrize("stop", [7, 13, 18])
+def test_patience_survives_a_kill(tmp_path: Path, stop: int) -> None:
+    """The best weights and how long ago they were are in the checkpoint."""
+    whole, _ = train(tmp_path / "a", Heard(), validate=Script(*SCORES), patience=3)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "b", Heard(stop), validate=Script(*SCORES), patience=3)
+    script = Script(*SCORES[(stop - 1) // 4 :])
+    resumed, _ = train(tmp_path / "b", Heard(), validate=script, patience=3)
+    assert resumed.steps == whole.steps == 20
+    assert torch.equal(weights(resumed), weights(whole))
+    again, _ = train(tmp_path / "b", Heard(), validate=Script(), patience=3)  # it had ended
+    assert torch.equal(weights(again), weights(whole))
+
+
+# what settings do
+
+
+def test_label_smoothing_reaches_training(tmp_path: Path) -> None:
+    """Smoothed labels have no use for certainty."""
+    sure = []
+    for epsilon in (0.0, 0.4):
+        own, folder = {"label_smoothing": epsilon}, tmp_path / str(epsilon)
+        fitted, _ = train(folder, Heard(), 100, "supervised", lr=0.03, own=own, **UNSAVED)
+        with torch.no_grad():
+            sure.append(float(fitted.model(batch_of(9).x).softmax(1).amax(1).mean()))
+    assert sure[0] > 0.97
+    assert sure[1] < 0.9  # (1 - 0.4) + 0.4 / 2 = 0.8 is what the labels say
+
+
+def test_weight_decay_reaches_training(tmp_path: Path) -> None:
+    norms = []
+    for decay in (0.0, 10.0):
+        settings = OptimiserSettings("adamw", 0.01, weight_decay=decay)
+        about = UNSAVED | {"optimiser": settings}
+        fitted, _ = train(tmp_path / str(decay), Heard(), method="supervised", **about)
+        state = fitted.model.state_dict()
+        norms.append(
+            (float(state["layers.0.weight"].norm()), float(state["layers.1.weight"].norm()))
+        )
+    assert norms[1][0] < 0.5 * norms[0][0]
+    assert norms[1][1] > 0.8 * norms[0][1]  # the norm's weights do not decay
+
+
+def test_rates_by_depth_reach_the_step(tmp_path: Path) -> None:
+    """One step of plain descent moves each unit by its own share."""
+
+    def moved(layer_decay: float, head_lr: float | None) -> dict[str, torch.Tensor]:
+        settings = OptimiserSettings("sgd", 0.1, 0.0, 0.9, layer_decay, head_lr)
+        torch.manual_seed(0)
+        start = Plain().state_dict()
+        folder = tmp_path / f"{layer_decay} {head_lr}"
+        fitted, _ = train(
+            folder, Heard(), 1, "supervised", net=Plain, optimiser=settings, warmup=0.0
+        )
+        return {name: value - start[name] for name, value in fitted.model.state_dict().items()}
+
+    plain, deep = moved(1.0, None), moved(0.5, 0.3)
+    for name, share in (("one", 0.25), ("two", 0.5), ("head", 3.0)):
+        assert plain[f"{name}.weight"].abs().max() > 1e-4
+        torch.testing.assert_close(
+            deep[f"{name}.weight"], share * plain[f"{name}.weight"], rtol=1e-3, atol=1e-6
+        )
+
+
+class Plain(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.head = nn.Conv2d(1, 3, 2), nn.Linear(3, 3), nn.Linear(3, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.head(self.two(self.one(x).flatten(1).tanh()).tanh())
+        return logits
+
+
+class WithAuxiliary(Net):
+    """With a second classifier, which speaks while training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.aux = nn.Linear(4, 2)
+        self.register_forward_hook(keep_auxiliary)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        logits = super().forward(x)
+        return (logits, self.aux(x.flatten(1))) if self.training else logits
+
+
+@pytest.mark.parametrize("method", ["supervised", "fixmatch"])
+def test_auxiliary_classifiers_learn(tmp_path: Path, method: str) -> None:
+    torch.manual_seed(0)
+    start, batch = WithAuxiliary(), batch_of(0)
+    heard = Heard()
+    fitted, _ = train(tmp_path, heard, 20, method, net=WithAuxiliary, validations=20)
+    aux = fitted.model.get_submodule("aux")
+    with torch.no_grad():
+        before = F.cross_entropy(start.aux(batch.x.flatten(1)), batch.y)
+        assert F.cross_entropy(aux(batch.x.flatten(1)), batch.y) < 0.8 * before
+        assert fitted.model(batch.x).shape == (8, 2)
+    assert "auxiliary" not in vars(fitted.model)
+    plain, _ = train(tmp_path / "plain", other := Heard(), 20, method, validations=20)
+    told, without = heard.rows[0]["loss"], other.rows[0]["loss"]
+    if method == "supervised":  # the first loss, with dropout drawn alike: the second part is added
+        assert told == pytest.approx(without + 0.3 * float(before), abs=2e-3)
+    rest = weights(plain)  # it shares nothing with the second classifier here
+    assert torch.equal(rest, weights(fitted)[: len(rest)])

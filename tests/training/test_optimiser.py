@@ -3,7 +3,16 @@ import torch
 from torch import nn
 
 from fewlabels.errors import UserError
-from fewlabels.training.optimiser import OptimiserSettings, build, parameter_groups
+from fewlabels.models import catalog
+from fewlabels.models.built import head
+from fewlabels.models.structure import units
+from fewlabels.training.optimiser import (
+    OptimiserSettings,
+    build,
+    parameter_groups,
+    rate_scales,
+    restore,
+)
 
 
 def model() -> nn.Sequential:
@@ -36,3 +45,104 @@ def test_the_named_optimiser_is_built(name: str, kind: type[torch.optim.Optimize
 def test_an_unknown_optimiser_is_named() -> None:
     with pytest.raises(UserError, match="adam2"):
         build(model(), OptimiserSettings("adam2"))
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_decay_by_hand(name: str) -> None:
+    """Without a gradient a matrix shrinks by rate and decay, and nothing else moves."""
+    net = model()
+    before = {key: p.detach().clone() for key, p in net.named_parameters()}
+    optim = build(net, OptimiserSettings(name, lr=0.5, weight_decay=0.1))
+    for parameter in net.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optim.step()
+    for key, parameter in net.named_parameters():
+        factor = 1 - 0.5 * 0.1 if parameter.ndim > 1 else 1.0
+        # sgd takes Nesterov's step: the gradient of the decay, and momentum's 0.9 of it again
+        factor = 1 - 0.5 * 0.1 * 1.9 if name == "sgd" and parameter.ndim > 1 else factor
+        torch.testing.assert_close(parameter.detach(), before[key] * factor)
+
+
+# rates by depth
+
+
+def scales_of(settings: OptimiserSettings) -> dict[str, float]:
+    return rate_scales(catalog.build("resnet18", 3, "none").model, settings)
+
+
+def test_layer_decay_by_hand() -> None:
+    scales = scales_of(OptimiserSettings(lr=0.1, layer_decay=0.5))
+    assert scales["fc.weight"] == scales["fc.bias"] == 1
+    assert scales["layer4.1.conv2.weight"] == scales["layer4.1.bn1.bias"] == 0.5
+    assert scales["layer4.0.conv1.weight"] == scales["layer4.0.downsample.0.weight"] == 0.5**2
+    assert scales["layer1.0.conv1.weight"] == 0.5**8
+    assert scales["conv1.weight"] == scales["bn1.weight"] == 0.5**9  # of ten units the first
+    names = dict(catalog.build("resnet18", 3, "none").model.named_parameters())
+    assert scales.keys() == names.keys()
+
+
+@pytest.mark.parametrize("name", ["cnn_small", "mlp", "perceptron", "timm:test_vit"])
+def test_layer_decay_of_others(name: str) -> None:
+    net = catalog.build(name, 3, "none").model
+    scales = rate_scales(net, OptimiserSettings(lr=0.1, layer_decay=0.9))
+    count = len(units(net))
+    assert scales.keys() == dict(net.named_parameters()).keys()
+    assert sorted(set(scales.values())) == pytest.approx([0.9**n for n in range(count)][::-1])
+    assert {scales[name] for name in units(net)[-1].parameters} == {1.0}
+
+
+def test_the_head_has_a_rate_of_its_own() -> None:
+    scales = scales_of(OptimiserSettings(lr=0.1, head_lr=0.4))
+    assert scales["fc.weight"] == scales["fc.bias"] == pytest.approx(4)
+    assert {scale for name, scale in scales.items() if not name.startswith("fc.")} == {1.0}
+    both = scales_of(OptimiserSettings(lr=0.1, head_lr=0.05, layer_decay=0.5))
+    assert both["fc.weight"] == pytest.approx(0.5)
+    assert both["layer4.1.conv1.weight"] == 0.5  # relative to the rate, not to the head's
+    assert scales_of(OptimiserSettings(lr=0.1)) == {}
+
+
+def test_groups_have_the_rates() -> None:
+    net = catalog.build("resnet18", 3, "none").model
+    settings = OptimiserSettings("adamw", lr=0.1, weight_decay=0.2, layer_decay=0.5, head_lr=0.3)
+    optim = build(net, settings)
+    scales = rate_scales(net, settings)
+    by_parameter = {id(p): group for group in optim.param_groups for p in group["params"]}
+    assert len(by_parameter) == len(list(net.parameters()))
+    for name, parameter in net.named_parameters():
+        group = by_parameter[id(parameter)]
+        assert group["scale"] == scales[name]
+        assert group["lr"] == pytest.approx(0.1 * scales[name])
+        assert group["weight_decay"] == (0.2 if parameter.ndim > 1 else 0.0)
+    top = by_parameter[id(head(net)[1].weight)]
+    assert top["lr"] == pytest.approx(0.3)
+    assert len(optim.param_groups) == 2 * 10  # units, with and without decay
+
+
+# resuming
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_moments_lie_in_memory_as_their_weights_do(name: str) -> None:
+    """Fused kernels pair them by place; a file holds them in another order than channels last."""
+    torch.manual_seed(0)
+    one, two = (nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last) for _ in range(2))
+    two.load_state_dict(one.state_dict())
+    first, second = (build(net, OptimiserSettings(name, lr=0.1)) for net in (one, two))
+    x = torch.randn(2, 3, 8, 8)
+
+    def step(net: nn.Module, optim: torch.optim.Optimizer) -> None:
+        optim.zero_grad()
+        net(x).square().sum().backward()
+        optim.step()
+
+    step(one, first)
+    two.load_state_dict(one.state_dict())
+    saved = first.state_dict()
+    saved["state"] = {
+        number: {k: v.clone(memory_format=torch.contiguous_format) for k, v in moments.items()}
+        for number, moments in saved["state"].items()
+    }
+    restore(second, saved)
+    step(one, first)
+    step(two, second)
+    assert torch.equal(one.weight, two.weight)

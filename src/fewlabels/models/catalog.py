@@ -89,6 +89,9 @@ def build(
         built = replace(built, weights=weights, note=note)
         if (run := weights_file.origin(Path(weights))) is not None:
             built = replace(built, size=run.size, mean=run.mean, std=run.std)
+            if note := _stem_of(built, run.arguments, channels):
+                own = built.arguments | {"size": run.arguments["size"]}
+                built = replace(built, arguments=own, stem=note)
     if channels != 3:
         adapt_first_layer(built.model, name, channels)
     added = {}
@@ -133,6 +136,14 @@ def sized(built: Built, size: int, num_classes: int | None, channels: int = 3) -
     if name.startswith("timm:"):
         return from_timm.at_size(built, size, num_classes)
     return from_torchvision.at_size(built, size, num_classes)
+
+
+def _stem_of(built: Built, arguments: dict[str, Any], channels: int) -> str:
+    """Undoes the strides that a run had undone when its weights learnt; says which."""
+    ours = type(built.model).__module__.startswith("fewlabels.")
+    if "size" not in arguments or ours:
+        return ""
+    return stem.suit(built.model, int(arguments["size"]), channels)
 
 
 def _source(

@@ -3,6 +3,7 @@
 import copy
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from fewlabels.evaluate.predictions import probabilities
 from fewlabels.methods import Facts, create, resolve
 from fewlabels.models.built import Built, restore
 from fewlabels.pixels.preprocess import Preprocess
-from fewlabels.procedures.config import INVARIANCES, POLICIES, Config
+from fewlabels.procedures.config import INVARIANCES, POLICIES, TUNED_SUPERVISED, Config
 from fewlabels.procedures.prepare import Data, Rows, batches
 from fewlabels.training import checkpoint
 from fewlabels.training.budget import Budget, Clock
@@ -142,8 +143,7 @@ def run_stage(context: Context, stage: Stage, before: Weights | None) -> Trained
     seed = zlib.crc32(f"{config.seed} {stage.name}".encode())
     counts = np.bincount(data.pool.label[labelled], minlength=len(data.pool.classes))
     facts = Facts(len(counts), tuple(counts.tolist()), len(data.pool))
-    own = config.settings if stage.method == config.method else {}
-    method = create(stage.method, facts, resolve(stage.method, own))
+    method = create(stage.method, facts, resolve(stage.method, _settings(config, stage.method)))
     make_batch = batches(
         data,
         labelled,
@@ -202,6 +202,14 @@ def run_stage(context: Context, stage: Stage, before: Weights | None) -> Trained
     )
     checkpoint.save(home, vars(trained) | {"val": torch.from_numpy(trained.val)})
     return trained
+
+
+def _settings(config: Config, method: str) -> dict[str, Any]:
+    """The method's own settings: the user's, if it is the method that the user named."""
+    if method == config.method:
+        return config.settings
+    tuned = config.weights != "none"
+    return TUNED_SUPERVISED if tuned and method == "supervised" else {}
 
 
 def _budget(context: Context, stage: Stage) -> Budget:
