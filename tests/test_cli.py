@@ -41,7 +41,8 @@ def test_help_is_quick() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "check", "train", "predict", "report", "augment", "search"]
+    "command",
+    ["demo", "check", "train", "predict", "report", "augment", "models", "search", "export"],
 )
 def test_every_command_explains_itself(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str

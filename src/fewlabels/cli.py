@@ -137,7 +137,7 @@ def train(
     lr: Annotated[
         float | None,
         typer.Option(
-            help="Learning rate. (adamw 0.003, sgd 0.05; pretrained weights: 0.001, 0.01)"
+            help="Learning rate. (adamw 0.003, sgd 0.05; pretrained weights: 0.0003, 0.003)"
         ),
     ] = None,
     head_lr: Annotated[float | None, typer.Option(help="Of the last layer. (--lr)")] = None,

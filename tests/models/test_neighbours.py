@@ -17,6 +17,7 @@ def head_of(k: int) -> Neighbours:
 
 def test_votes_by_hand() -> None:
     x = torch.tensor([[5.0, 0.0]])  # cosines: 1, 0, 0.7071, -1
+    assert TEMPERATURE == 0.07  # the paper's
     one, half = math.exp(1 / TEMPERATURE), math.exp(math.sqrt(0.5) / TEMPERATURE)
     zero = math.exp(0)
     shares = head_of(3)(x).exp()[0]

@@ -81,7 +81,7 @@ def test_a_stride_of_four_is_halved_first() -> None:
 
 def test_images_that_stay_too_small_change_nothing() -> None:
     """`accepts` tells."""
-    model = catalog.build("vgg11_bn", 3, "none").model
+    model = catalog.build("squeezenet1_1", 3, "none").model
     before = strides(model)
     assert stem.suit(model, 2) == ""
     assert strides(model) == before

@@ -98,7 +98,7 @@ def test_resolution_fills_in_what_depends_on_the_pool() -> None:
     assert "flip" not in f"{config.weak}{config.augment}"
     photos = settled(Config("photos", steps=5), tuned=True)
     assert photos.time_limit is None
-    assert (photos.lr, photos.layer_decay, photos.weights) == (0.001, 0.9, "auto")
+    assert (photos.lr, photos.layer_decay, photos.weights) == (0.0003, 0.9, "auto")
     assert (photos.flip, photos.rotate) == ("auto", "auto")
     asked = settled(Config("digits", flip="on"), mirror=False)
     assert asked.flip == "on"

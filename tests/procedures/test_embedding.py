@@ -182,6 +182,7 @@ def test_what_features_belong_to(context: Context, split_folders: Path, tmp_path
 needs_onnx = pytest.mark.skipif(not through_onnx.available(), reason="the extra `export`")
 
 
+@pytest.mark.slow
 @needs_onnx
 def test_onnx_answers_as_torch_does(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """For any number of images, and taken where it is faster."""

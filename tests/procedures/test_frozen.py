@@ -52,7 +52,7 @@ def test_a_run_from_end_to_end(
     assert (result["method"], result["model"], result["steps"]) == (method, model, 0)
     assert (result["labels"], result["unlabelled"], result["img_size"]) == (8, 24, 32)
     assert (result["val"]["n"], result["test"]["n"], result["estimate"]) == (2, 12, "test")
-    assert result["test"]["accuracy"] >= 0.75  # bright above or below: random filters see that
+    assert result["test"]["accuracy"] > 0.6  # bright above or below: random filters see that
     assert result["choice"]["how"] == "given"
     assert result["views"] == {}
     assert json.loads((run.path / "result.json").read_text()) == result

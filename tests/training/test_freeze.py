@@ -157,7 +157,7 @@ def test_thawing_in_training(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("freeze", [Freeze(unfreeze=0.9), Freeze("1", unfreeze=0.5), Freeze("2")])
-@pytest.mark.parametrize("stop", [2, 5, 9])
+@pytest.mark.parametrize("stop", [2, 6])
 def test_a_run_cut_off_while_it_thaws_ends_as_the_uncut_one(
     tmp_path: Path, freeze: Freeze, stop: int
 ) -> None:

@@ -24,11 +24,9 @@ ABOUT = ("command", "versions")  # what config.yaml holds beside the settings
 OPTIMISERS = ("sgd", "adamw")
 LR = {"adamw": 0.003, "sgd": 0.05}
 TIME_LIMIT = 600.0  # seconds
-TUNED_LR = {"adamw": 0.001, "sgd": 0.01}  # of pretrained weights,
+TUNED_LR = {"adamw": 0.0003, "sgd": 0.003}  # of pretrained weights,
 TUNED_DECAY = 0.9  # with layer decay
-# and weak views of the labelled images: on development images of the hand signs (50 labels) and of
-# CIFAR-10 (250), MobileNetV2 at 96 px, 120 steps, they gave 87.0 and 63.3 %, strong ones 69.7 and
-# 60.0 %
+# and weak views of the labelled images; docs/backbones.md has the figures
 TUNED_SUPERVISED = {"view": "weak"}
 TINY = 1e-9  # for what must be greater than 0
 RANGES = (
