@@ -4,9 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import Paint, picture
 
 from fewlabels.methods import METHODS
+from fewlabels.models import catalog
 from fewlabels.procedures.config import Config, read_recipe, seconds
 from fewlabels.settings import make
 
@@ -42,6 +44,25 @@ def test_code_blocks_run(
     exec(compile(code, name, "exec"), {})
     if "fl.train(" in code:
         assert (tmp_path / "runs" / "1" / "report.html").exists()
+
+
+def models() -> list[str]:
+    """The names of models that README and docs mention: as `--model NAME` or in tables."""
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    named = re.findall(r"--model '?([a-z][\w:.]*(?:\([\w=.,]+\))?)", text)
+    listed = re.findall(r"^\| `([a-z]\w+(?:\([\w=.,]+\))?)` \| \d", text, re.MULTILINE)
+    prefixes = ("auto", "hf", "local")  # the latter two are of one's own
+    return sorted({name for name in [*named, *listed] if not name.startswith(prefixes)})
+
+
+def test_models_are_mentioned() -> None:
+    assert {"resnet18(se=16)", "mobilenet_v2", "efficientnet_l2", "vit_b_16"} <= set(models())
+
+
+@pytest.mark.parametrize("name", models())
+def test_every_model_that_is_mentioned_builds(name: str) -> None:
+    with torch.device("meta"):  # without the memory
+        assert catalog.build(name, 3, "none").model
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import backbones
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -16,31 +17,13 @@ import fewlabels as fl
 from fewlabels.errors import UserError
 from fewlabels.models import catalog, weights_file
 from fewlabels.models.built import restore
-from fewlabels.models.torchvision_repair import repair
 
 STILL = {"steps": 2, "lr": 1e-9, "batch_size": 4, "img_size": 32, "flip": "off", "rotate": "off"}
 
 
 @pytest.fixture
 def backbone(tmp_path: Path) -> str:
-    """A small net with weights of its own, in timm's form, as `--model` takes it."""
-    repair()
-    import timm
-
-    torch.manual_seed(3)
-    net = timm.create_model("test_resnet", num_classes=7)
-    for name, value in net.state_dict().items():
-        if name.endswith(("running_mean", "running_var")):
-            value.add_(torch.rand_like(value) / 4)
-    home = tmp_path / "backbone"
-    home.mkdir()
-    save_file(net.state_dict(), home / "model.safetensors")
-    seen = {"input_size": [3, 32, 32], "mean": [0.5] * 3, "std": [0.5] * 3, "num_classes": 7}
-    about = {"pretrained_cfg": {**seen, "first_conv": "conv1.0", "classifier": "fc"}}
-    (home / "config.json").write_text(
-        json.dumps({"architecture": "test_resnet", "num_classes": 7, **about})
-    )
-    return f"local-dir:{home}"
+    return backbones.backbone(tmp_path / "backbone")
 
 
 def said(run: fl.Run) -> np.ndarray:
@@ -68,9 +51,8 @@ def test_training_starts_from_a_linear_probe(
     tuned = fl.train(
         split_folders, model=backbone, method="supervised", out=tmp_path / "tuned", **STILL
     )
-    # a backbone that has learnt nothing tells little: what it tells lies close to 1/2
-    np.testing.assert_allclose(said(tuned) - 0.5, said(probe) - 0.5, rtol=0.02, atol=1e-6)
-    assert np.abs(said(probe) - 0.5).max() > 1e-5
+    np.testing.assert_allclose(said(tuned), said(probe), atol=1e-3)
+    assert np.abs(said(probe) - 0.5).max() > 0.02
 
 
 def test_the_probe_has_not_seen_what_it_is_validated_on(

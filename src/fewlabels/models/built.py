@@ -53,13 +53,9 @@ def restore(model: nn.Module, weights: dict[str, Any], strict: bool = True) -> N
 
 def blank_head(model: nn.Module) -> None:
     """Sets a new head on pretrained features to zero, in place: it starts without any opinion,
-    whatever the size of the features, and the first steps bend no filter for the sake of noise.
-
-    A convolutional one, SqueezeNet's, says 1 for every class: the ReLU behind it lets no gradient
-    through at zero."""
-    layer = head(model)[1]
-    for name, parameter in layer.named_parameters(recurse=False):
-        nn.init.constant_(parameter, float(isinstance(layer, nn.Conv2d) and name == "bias"))
+    whatever the size of the features, and the first steps bend no filter for the sake of noise."""
+    for parameter in head(model)[1].parameters(recurse=False):
+        nn.init.zeros_(parameter)
 
 
 def near(name: str, known: Iterable[str]) -> str:

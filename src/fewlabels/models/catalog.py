@@ -12,6 +12,7 @@ torch is slow to import and torchvision and timm more so: each is imported when 
 import inspect
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -56,9 +57,18 @@ def parse(name: str) -> tuple[str, dict[str, Any]]:
         return name, {}
     pairs = (pair.split("=") for pair in found[2].split(","))
     try:
-        return found[1], {key.strip(): yaml.safe_load(value) for key, value in pairs}
+        return found[1], {key.strip(): _value(value) for key, value in pairs}
     except yaml.YAMLError as error:
         raise UserError(f"--model {name}: cannot be read: {one_line(error)}") from error
+
+
+def _value(text: str) -> Any:
+    """A number, true or false, a text; YAML takes 1e-1 for a text."""
+    value = yaml.safe_load(text)
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return float(value)
+    return value
 
 
 def build(

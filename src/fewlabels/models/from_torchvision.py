@@ -44,6 +44,7 @@ def build(name: str, num_classes: int | None, pretrained: bool, arguments: dict[
             own = tuple(entry.meta["categories"])
             if num_classes not in (None, len(own)):
                 _replace_head(model, int(num_classes or 0))
+                _open_scores(model, name)
             how = entry.transforms()
             mean, std = tuple(how.mean), tuple(how.std)
             if name in INCEPTION:
@@ -57,6 +58,7 @@ def build(name: str, num_classes: int | None, pretrained: bool, arguments: dict[
         arguments = {"aux_logits": name == "googlenet"} | arguments
     more = {"init_weights": True} if name in INCEPTION else {}
     model = _get(name, arguments | more | {"num_classes": num_classes or 1000})
+    _open_scores(model, name)
     if arguments.get("aux_logits"):
         model.register_forward_hook(keep_auxiliary)
     bound = getattr(model, "image_size", None)  # vision transformers take no other
@@ -96,6 +98,13 @@ def _plain(model: Any) -> tuple[float, float, float]:
         if hasattr(model, name):
             setattr(model, name, None)
     return (0.5, 0.5, 0.5)
+
+
+def _open_scores(model: Any, name: str) -> None:
+    """Takes out SqueezeNet's ReLU behind a new head: a score below zero gets no gradient, and at
+    usual rates all of them died (the loss stayed at ln K)."""
+    if name.startswith("squeezenet"):
+        model.classifier[2] = nn.Identity()
 
 
 def _replace_head(model: nn.Module, num_classes: int) -> None:

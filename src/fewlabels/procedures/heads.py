@@ -43,8 +43,13 @@ def probed(context: Context, labelled: Rows) -> Weights | None:
     if context.config.weights == "none" or not takes_head(context):
         return None
     data = context.data
-    rows = np.random.default_rng(context.config.seed).permutation(labelled)[:MOST]
     label, k = data.pool.label, len(data.pool.classes)
+    order = np.random.default_rng(context.config.seed).permutation(labelled)
+    place = np.zeros(len(order), np.int64)  # within its class: no class is left out
+    for c in range(k):
+        own = label[order] == c
+        place[own] = np.arange(own.sum())
+    rows = order[np.argsort(place, kind="stable")[:MOST]]
     groups = split.tied(data.pool, data.digest)
     layer = linear_probe(embedded(context, rows), label[rows], groups[rows], k)
     return with_head(context, layer)
