@@ -165,3 +165,23 @@ def test_layers_that_ask_for_versions_are_loaded_from_files(tmp_path: Path) -> N
     )
     built = catalog.build("mnasnet0_5", 3, str(tmp_path / "mnasnet.safetensors"))
     assert torch.equal(built.model.layers[0].weight, model.layers[0].weight)
+
+
+def test_on_a_cpu_auto_fine_tunes_a_pretrained_net_on_the_labels(
+    split_folders: Path, tmp_path: Path, backbone: str
+) -> None:
+    run = fl.train(
+        split_folders,
+        model=backbone,
+        time_limit="12s",
+        img_size=32,
+        device="cpu",
+        out=tmp_path / "run",
+    )
+    assert run.result["method"] == "supervised"
+    assert "too slow" in run.result["choice"]["why"]
+    assert run.result["verdict"].startswith("Labels only")
+    named = fl.train(
+        split_folders, model=backbone, method="fixmatch", out=tmp_path / "named", **STILL
+    )
+    assert named.result["method"] == "fixmatch"

@@ -99,6 +99,11 @@ def run(context: Context) -> Chosen:
     if alone:
         chosen = BASELINE
         why = "labels only, as asked" if asked == BASELINE else "there are no unlabelled images"
+        if asked != BASELINE and len(data.unlabelled):
+            why = (
+                "labels only: on a CPU a pretrained net is too slow to learn from the unlabelled "
+                "images in this time; compare --model cnn_small and --method label_spreading"
+            )
     else:
         if trials:
             train(f"{method} trial", method, first, share + (1 - share) * first, trial=True)
