@@ -140,7 +140,8 @@ def sized(built: Built, size: int, num_classes: int | None, channels: int = 3) -
         return built
     if built.weights == "none" and built.size is None:
         note = stem.suit(built.model, size, channels)
-        return replace(built, arguments=arguments | {"size": size}, stem=note) if note else built
+        told = "; ".join(text for text in (built.stem, note) if text)
+        return replace(built, arguments=arguments | {"size": size}, stem=told) if note else built
     if built.size == size or not built.fixed:
         return built
     if name.startswith("timm:"):

@@ -41,10 +41,10 @@ def build(name: str, num_classes: int | None, pretrained: bool, arguments: dict[
         except Exception as error:  # URLError, HTTPError, OSError, a broken file
             note = without_weights(name, reachable(entry.url), error)
         else:
-            own = tuple(entry.meta["categories"])
+            own, changed = tuple(entry.meta["categories"]), ""
             if num_classes not in (None, len(own)):
                 _replace_head(model, int(num_classes or 0))
-                _open_scores(model, name)
+                changed = _open_scores(model, name)
             how = entry.transforms()
             mean, std = tuple(how.mean), tuple(how.std)
             if name in INCEPTION:
@@ -52,17 +52,26 @@ def build(name: str, num_classes: int | None, pretrained: bool, arguments: dict[
                 arguments = arguments | {"aux_logits": False}
             size, fixed = int(how.crop_size[0]), hasattr(model, "image_size")
             return Built(
-                model, architecture, arguments, size, fixed, mean, std, str(entry), classes=own
+                model,
+                architecture,
+                arguments,
+                size,
+                fixed,
+                mean,
+                std,
+                str(entry),
+                stem=changed,
+                classes=own,
             )
     if name in INCEPTION:  # those of Inception v3 fail below 299 px
         arguments = {"aux_logits": name == "googlenet"} | arguments
     more = {"init_weights": True} if name in INCEPTION else {}
     model = _get(name, arguments | more | {"num_classes": num_classes or 1000})
-    _open_scores(model, name)
+    changed = _open_scores(model, name)
     if arguments.get("aux_logits"):
         model.register_forward_hook(keep_auxiliary)
     bound = getattr(model, "image_size", None)  # vision transformers take no other
-    return Built(model, architecture, arguments, bound, bound is not None, note=note)
+    return Built(model, architecture, arguments, bound, bound is not None, note=note, stem=changed)
 
 
 def at_size(built: Built, size: int, num_classes: int | None) -> Built:
@@ -100,11 +109,13 @@ def _plain(model: Any) -> tuple[float, float, float]:
     return (0.5, 0.5, 0.5)
 
 
-def _open_scores(model: Any, name: str) -> None:
-    """Takes out SqueezeNet's ReLU behind a new head: a score below zero gets no gradient, and at
-    usual rates all of them died (the loss stayed at ln K)."""
-    if name.startswith("squeezenet"):
-        model.classifier[2] = nn.Identity()
+def _open_scores(model: Any, name: str) -> str:
+    """Takes out SqueezeNet's ReLU behind a new head, and says so: a score below zero gets no
+    gradient, and at usual rates all of them died (the loss stayed at ln K)."""
+    if not name.startswith("squeezenet"):
+        return ""
+    model.classifier[2] = nn.Identity()
+    return "without the ReLU behind its head"
 
 
 def _replace_head(model: nn.Module, num_classes: int) -> None:
