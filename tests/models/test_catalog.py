@@ -541,8 +541,10 @@ def test_a_size_that_a_model_cannot_take_is_told() -> None:
         with pytest.raises(UserError, match=f"{size} px; name another --img-size"):
             catalog.accepts(catalog.build(name, 3, "none").model, name, size)
     model = catalog.build("cnn_small", 3, "none").model.train()
+    frozen = model.get_submodule("stem.1.1").eval()
     catalog.accepts(model, "cnn_small", 100)
     assert model.training
+    assert not frozen.training  # it stays as it was
 
 
 # arguments in names

@@ -185,3 +185,28 @@ def test_on_a_cpu_auto_fine_tunes_a_pretrained_net_on_the_labels(
         split_folders, model=backbone, method="fixmatch", out=tmp_path / "named", **STILL
     )
     assert named.result["method"] == "fixmatch"
+
+
+def test_a_small_net_of_ones_own_still_learns_from_the_unlabelled_images(
+    split_folders: Path, tmp_path: Path
+) -> None:
+    """On a CPU too: what is slow is a large net, not one with weights."""
+    first = fl.train(split_folders, method="supervised", out=tmp_path / "first", **STILL)
+    run = fl.train(
+        split_folders,
+        weights=str(first.path),
+        time_limit="12s",
+        device="cpu",
+        out=tmp_path / "run",
+    )
+    assert run.result["baseline"]["method"] == "supervised"
+    assert len(run.result["choice"]["candidates"]) == 2
+
+
+def test_a_damaged_run_is_told(split_folders: Path, tmp_path: Path) -> None:
+    run = fl.train(split_folders, method="supervised", out=tmp_path / "run", **STILL)
+    about = run.path / "artefact" / "classifier.json"
+    for text in ("{", "[]", "{}"):
+        about.write_text(text)
+        with pytest.raises(UserError, match=r"classifier\.json is damaged"):
+            weights_file.origin(run.path)

@@ -5,6 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from fewlabels.models.structure import in_mode
 from fewlabels.pixels.preprocess import Preprocess
 
 BATCH = 256
@@ -59,16 +60,11 @@ def logits(
 
     The training mode of every module is as before when this returns.
     """
-    modes = {module: module.training for module in model.modules()}  # a frozen norm is in eval
-    model.eval()
-    try:
+    with in_mode(model, False):
         parts = [
             model(preprocess(images[start : start + BATCH]).to(device)).float().cpu().numpy()
             for start in range(0, len(images), BATCH)
         ]
-    finally:
-        for module, training in modes.items():
-            module.training = training
     return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
 
 

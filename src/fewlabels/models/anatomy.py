@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fewlabels.errors import UserError, one_line
 from fewlabels.models.field import Follow
+from fewlabels.models.structure import blank_pass
 
 
 @dataclass(frozen=True)
@@ -68,18 +69,6 @@ def layers(model: nn.Module, size: int, channels: int = 3) -> tuple[Layer, ...]:
 
     _run(model, size, channels, around)
     return tuple(tables[-1].rows)
-
-
-@contextmanager
-def in_mode(model: nn.Module, training: bool) -> Iterator[None]:
-    """All of the model trains or none of it; afterwards each module is as it was."""
-    before = {module: module.training for module in model.modules()}
-    model.train(training)
-    try:
-        yield
-    finally:
-        for module, mode in before.items():
-            module.training = mode
 
 
 class _Table:
@@ -148,7 +137,7 @@ def _run(
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # it would be one operation of unknown cost
     try:
-        with in_mode(model, False), torch.no_grad():
+        with blank_pass(model):
             try:
                 with around(x):
                     functional_call(model, shapes, (x,))

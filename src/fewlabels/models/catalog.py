@@ -33,6 +33,7 @@ from fewlabels.models.mlp import MLP, Perceptron
 from fewlabels.models.neighbours import Neighbours
 from fewlabels.models.resnet_cifar import ResNetCifar
 from fewlabels.models.squeeze_excitation import add_squeeze_excitation
+from fewlabels.models.structure import blank_pass
 from fewlabels.models.wide_resnet import WideResNet
 
 __all__ = ["OURS", "Built", "accepts", "build", "head", "parse", "sized"]
@@ -221,14 +222,11 @@ def _whole(name: str, key: str, value: Any) -> int:
 
 def accepts(model: nn.Module, name: str, size: int) -> None:
     """UserError when the model cannot take images of this size."""
-    training = model.training
     try:
-        with torch.inference_mode():
-            model.eval()(torch.zeros(2, 3, size, size))
+        with blank_pass(model):
+            model(torch.zeros(2, 3, size, size))
     except Exception as error:  # each model fails in its own way
         raise UserError(
             f"--model {name}: cannot take images of {size} px; name another --img-size "
             f"({one_line(error)})"
         ) from error
-    finally:
-        model.train(training)

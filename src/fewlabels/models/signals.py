@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from fewlabels.models.anatomy import in_mode
+from fewlabels.models.structure import in_mode
 
 LIMIT = 1000.0  # a change of signals beyond this factor is told
 # ends of the range of bounded activations; within 1 % of them the gradient is nearly gone

@@ -131,16 +131,23 @@ def maps(model: nn.Module, x: Tensor) -> tuple[tuple[str, Tensor], ...]:
 
 
 @contextmanager
-def blank_pass(model: nn.Module) -> Iterator[None]:
-    """For a look at shapes: eval mode, no gradients, and everything as it was afterwards."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
+def in_mode(model: nn.Module, training: bool) -> Iterator[None]:
+    """All of the model trains or none of it; afterwards each module is as it was: a frozen norm
+    stays in eval mode."""
+    before = {module: module.training for module in model.modules()}
+    model.train(training)
     try:
-        with torch.no_grad():
-            yield
+        yield
     finally:
-        for module, training in modes.items():
-            module.training = training
+        for module, mode in before.items():
+            module.training = mode
+
+
+@contextmanager
+def blank_pass(model: nn.Module) -> Iterator[None]:
+    """For a look at what a model makes of images: eval mode, no gradients."""
+    with in_mode(model, False), torch.no_grad():
+        yield
 
 
 def _opened(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -31,10 +31,12 @@ def origin(path: Path) -> Origin | None:
     about = _file(path).with_name("classifier.json")
     if not path.is_dir() or not about.is_file():
         return None
-    told = json.loads(about.read_text(encoding="utf-8"))
-    seen = told["preprocess"]
-    own = told.get("arguments", {})
-    return Origin(told["model"], own, seen["size"], tuple(seen["mean"]), tuple(seen["std"]))
+    try:
+        told = json.loads(about.read_text(encoding="utf-8"))
+        seen, own = told["preprocess"], told["arguments"]
+        return Origin(told["model"], own, seen["size"], tuple(seen["mean"]), tuple(seen["std"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"--weights {path}: {about.name} is damaged ({one_line(error)})") from error
 
 
 def load(model: nn.Module, path: Path) -> str:

@@ -68,8 +68,10 @@ def run(context: Context) -> Chosen:
     stages: dict[str, list[Trained]] = {BASELINE: [], method: []}
 
     def train(name: str, which: str, part: float, until: float, trial: bool = False) -> None:
-        labelled = np.setdiff1d(data.labelled, data.held_out) if trial else data.labelled
-        before = stages[which][-1].weights if stages[which] else probed(context, labelled)
+        before = stages[which][-1].weights if stages[which] else None
+        if before is None and not context.folder.stage(name).exists():  # else it is done
+            labelled = np.setdiff1d(data.labelled, data.held_out) if trial else data.labelled
+            before = probed(context, labelled)
         moment = context.began + until * ((context.deadline or context.began) - context.began)
         trained = run_stage(context, Stage(name, which, trial, part, moment), before)
         stages[which].append(trained)

@@ -37,8 +37,8 @@ def embedded(context: Context, rows: Rows) -> Features:
         return np.zeros((0, 0), np.float32)
     model = context.model().eval()
     home = cache.default_folder() / "features" / _key(context, model)
-    known = _read(home)
     digests = [context.data.digest[row] for row in rows]
+    known = _read(home, set(digests))
     new = {d: int(r) for d, r in zip(digests, rows, strict=True) if d not in known}
     missing = list(new.values())
     if missing:
@@ -119,12 +119,15 @@ def _key(context: Context, model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _read(home: Path) -> dict[str, Features]:
+def _read(home: Path, wanted: set[str]) -> dict[str, Features]:
+    """The features of those images that are kept; parts without any of them are not read."""
     known: dict[str, Features] = {}
     for file in home.glob("*.npz"):
         try:
             with np.load(file) as part:
-                known.update(zip(part["digest"].tolist(), part["features"], strict=True))
+                digests = part["digest"].tolist()
+                if not wanted.isdisjoint(digests):
+                    known.update(zip(digests, part["features"], strict=True))
         except Exception:  # damaged, each in its own way: it is computed again
             continue
     return known

@@ -12,7 +12,7 @@ from fewlabels.models.built import head
 from fewlabels.models.structure import embed
 from fewlabels.pool import split
 from fewlabels.procedures.embedding import embedded
-from fewlabels.procedures.prepare import Rows
+from fewlabels.procedures.prepare import Rows, each_class_in_turn
 from fewlabels.procedures.probes import linear_probe
 from fewlabels.procedures.stage import Context, Weights
 
@@ -45,11 +45,7 @@ def probed(context: Context, labelled: Rows) -> Weights | None:
     data = context.data
     label, k = data.pool.label, len(data.pool.classes)
     order = np.random.default_rng(context.config.seed).permutation(labelled)
-    place = np.zeros(len(order), np.int64)  # within its class: no class is left out
-    for c in range(k):
-        own = label[order] == c
-        place[own] = np.arange(own.sum())
-    rows = order[np.argsort(place, kind="stable")[:MOST]]
+    rows = each_class_in_turn(order, label)[:MOST]  # no class is left out
     groups = split.tied(data.pool, data.digest)
     layer = linear_probe(embedded(context, rows), label[rows], groups[rows], k)
     return with_head(context, layer)

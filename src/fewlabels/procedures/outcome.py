@@ -4,7 +4,6 @@ import io
 import os
 import resource
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from fewlabels.errors import UserError
 from fewlabels.evaluate.intervals import accuracy, paired_difference
 from fewlabels.pixels.decode import Unreadable, decode
 from fewlabels.procedures.auto import Chosen
-from fewlabels.procedures.prepare import Data, Rows
+from fewlabels.procedures.prepare import Data, Rows, each_class_in_turn
 from fewlabels.procedures.stage import Context, Trained
 from fewlabels.training.folder import RunFolder
 
@@ -137,7 +136,7 @@ def write_gallery(context: Context, chosen: Chosen, path: Path) -> None:
     p = (chosen.test if len(data.test) else chosen.val)[chosen.method]
     right, sure = _right(p, data, rows), np.argsort(-p.max(1), kind="stable")
     best = {
-        "right": _each_class_in_turn(sure[right[sure]], p.argmax(1)),
+        "right": each_class_in_turn(sure[right[sure]], p.argmax(1)),
         "wrong": sure[~right[sure]],
     }
     shown = [(kind, int(rows[i]), p[i]) for kind, which in best.items() for i in which[:PICTURES]]
@@ -241,16 +240,6 @@ def _totals(stages: tuple[Trained, ...]) -> tuple[int, float, int]:
 def _peak_memory_mb() -> float:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
-
-
-def _each_class_in_turn(order: Rows, predicted: Rows) -> Rows:
-    """`order` with the first of every class before the second of any, so that all are seen."""
-    seen: Counter[int] = Counter()
-    turn = []
-    for i in order:
-        turn.append(seen[int(predicted[i])])
-        seen[int(predicted[i])] += 1
-    return order[np.argsort(turn, kind="stable")]
 
 
 def _png(data: Data, row: int) -> bytes:

@@ -1,5 +1,6 @@
 """From a pool and settings to what training reads: pixels, rows and views."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -172,6 +173,17 @@ def batches(
         return Batch(x, y, weak, strong, torch.from_numpy(rows))
 
     return make
+
+
+def each_class_in_turn(order: Rows, label: Rows) -> Rows:
+    """`order`, numbers of entries of `label`, with the first of every class before the second of
+    any, so that the first few are of all classes."""
+    seen: Counter[int] = Counter()
+    turn = []
+    for i in order:
+        turn.append(seen[int(label[i])])
+        seen[int(label[i])] += 1
+    return order[np.argsort(turn, kind="stable")]
 
 
 def _images(count: int, size: int, pin: bool) -> torch.Tensor:
