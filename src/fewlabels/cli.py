@@ -94,7 +94,8 @@ def train(
     method: Annotated[
         str | None,
         typer.Option(
-            help="auto, supervised, fixmatch; frozen: linear_probe, knn, label_spreading. (auto)"
+            help="auto, one that `fewlabels methods` lists, or on frozen features linear_probe, "
+            "knn, label_spreading. (auto)"
         ),
     ] = None,
     method_settings: Annotated[
@@ -168,6 +169,10 @@ def train(
     ] = None,
     rotate: Annotated[
         str | None, typer.Option(help="And one turned by quarters? auto, on, off. (auto)")
+    ] = None,
+    balance: Annotated[
+        str | None,
+        typer.Option(help="Rare classes count as much as others: none, sampling, logits. (none)"),
     ] = None,
     mix: Annotated[
         str | None, typer.Option(help="Labelled images: none, mixup, cutmix. (none)")

@@ -4,11 +4,26 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from fewlabels.errors import UserError
-from fewlabels.methods import fixmatch, supervised
-from fewlabels.methods.method import Batch, Facts, Method, Step, Views
+from fewlabels.methods import (
+    distill,
+    fixmatch,
+    flexmatch,
+    freematch,
+    masked,
+    mean_teacher,
+    meta_pseudo_labels,
+    pseudo_label,
+    restoration,
+    rotation,
+    simclr,
+    softmatch,
+    supervised,
+    uda,
+)
+from fewlabels.methods.method import Batch, Facts, Method, Networks, Step, Views
 from fewlabels.settings import make
 
-__all__ = ["METHODS", "Batch", "Facts", "Method", "Step", "Views", "create", "resolve"]
+__all__ = ["METHODS", "Batch", "Facts", "Method", "Networks", "Step", "Views", "create", "resolve"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +36,19 @@ class Entry:
 
 METHODS: dict[str, Entry] = {
     "supervised": Entry(supervised.Supervised, supervised.Settings),
+    "pseudo_label": Entry(pseudo_label.PseudoLabel, pseudo_label.Settings),
+    "mean_teacher": Entry(mean_teacher.MeanTeacher, mean_teacher.Settings),
+    "uda": Entry(uda.UDA, uda.Settings),
     "fixmatch": Entry(fixmatch.FixMatch, fixmatch.Settings),
+    "flexmatch": Entry(flexmatch.FlexMatch, flexmatch.Settings),
+    "freematch": Entry(freematch.FreeMatch, freematch.Settings),
+    "softmatch": Entry(softmatch.SoftMatch, softmatch.Settings),
+    "distill": Entry(distill.Distill, distill.Settings),
+    "meta_pseudo_labels": Entry(meta_pseudo_labels.MetaPseudoLabels, meta_pseudo_labels.Settings),
+    "rotation": Entry(rotation.Rotation, rotation.Settings),
+    "simclr": Entry(simclr.SimCLR, simclr.Settings),
+    "masked": Entry(masked.Masked, masked.Settings),
+    "restoration": Entry(restoration.Restoration, restoration.Settings),
 }
 
 
@@ -39,6 +66,10 @@ def resolve(name: str, settings: dict[str, Any]) -> Any:
 
 
 def create(name: str, facts: Facts, settings: Any) -> Method:
-    """The method with its state at the beginning."""
-    method: Method = METHODS[name].method(facts, settings)
+    """The method with its state at the beginning. UserError where the task gives it no meaning."""
+    kind = METHODS[name].method
+    if facts.task not in kind.tasks:
+        fitting = ", ".join(other for other, e in METHODS.items() if facts.task in e.method.tasks)
+        raise UserError(f"method {name}: has no meaning for the task {facts.task}; take {fitting}")
+    method: Method = kind(facts, settings)
     return method

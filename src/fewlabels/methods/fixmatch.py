@@ -5,57 +5,45 @@
 
 with q_u = p(weak(u)), aligned to the estimated prior (section 2.4 with ReMixMatch's alignment) and
 carrying no gradient. The masked sum is divided by all U, not by the images kept: the weight of the
-unlabelled term grows with the model's confidence.
+unlabelled term grows with the model's confidence. Where an image has several labels, each class is
+a decision of its own, kept where p >= τ or p <= 1 - τ, without alignment (ours).
 """
 
 from dataclasses import dataclass
 
-import torch
-import torch.nn.functional as F
+from torch import Tensor
 
-from fewlabels.methods.alignment import Alignment, estimated_prior
-from fewlabels.methods.method import Batch, Facts, Method, Step, Student, Views
+from fewlabels.methods.consistency import ConsistencySettings, OfEntries
+from fewlabels.methods.method import MULTI, Facts
+from fewlabels.methods.prior import Alignment
+from fewlabels.methods.targets import Taught
 from fewlabels.settings import between
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(ConsistencySettings):
     threshold: float = 0.95  # τ
-    weight: float = 1.0  # λ
-    ratio: int = 4  # μ, unlabelled images for each labelled one; ours, the paper's is 7
-    align: bool = True  # distribution alignment
+    align: bool = True  # distribution alignment; the paper's own variant, not its default
     momentum: float = 0.99  # of the alignment's moving average; ours, for a few hundred steps
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         between("threshold", self.threshold, 0)
-        between("weight", self.weight, 0)
-        between("ratio", self.ratio, 1, 1000)
         between("momentum", self.momentum, 0, 1)
 
 
-class FixMatch(Method):
+class FixMatch(OfEntries):
+    settings: Settings
+
     def __init__(self, facts: Facts, settings: Settings) -> None:
-        super().__init__()
-        self.settings = settings
-        self.views = Views("weak", ("weak", "strong"), settings.ratio)
-        self.alignment = Alignment(estimated_prior(facts.label_counts), settings.momentum)
+        super().__init__(facts, settings)
+        self.alignment = Alignment(self.prior, settings.momentum)
 
-    def step(self, student: Student, batch: Batch, progress: float) -> Step:
-        assert batch.weak is not None
-        assert batch.strong is not None
-        b, u = len(batch.x), len(batch.weak)
-        # one forward, so that batch norm sees one distribution
-        logits = student(torch.cat([batch.x, batch.weak, batch.strong]))  # [B + 2U, K]
-        labelled, weak, strong = torch.split(logits, [b, u, u])
-
-        q = weak.detach().softmax(1)  # [U, K]
+    def teach(self, weak: Tensor, index: Tensor | None) -> Taught:
+        if self.facts.task == MULTI:
+            return self.sure_entries(weak, self.settings.threshold)
+        q = weak.softmax(1)  # [U, K]
         if self.settings.align:
             q = self.alignment(q)
         confidence, pseudo_label = q.max(1)  # [U], [U]
-        mask = (confidence >= self.settings.threshold).to(strong.dtype)
-
-        supervised = F.cross_entropy(labelled, batch.y)
-        unsupervised = (F.cross_entropy(strong, pseudo_label, reduction="none") * mask).mean()
-        loss = supervised + self.settings.weight * unsupervised
-        logs = {"labelled": supervised, "unlabelled": unsupervised, "confident": mask.mean()}
-        return Step(loss, labelled, {name: value.detach() for name, value in logs.items()})
+        return Taught(pseudo_label, (confidence >= self.settings.threshold).to(q.dtype))

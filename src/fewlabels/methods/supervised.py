@@ -1,15 +1,26 @@
-"""Supervised training on the labelled images: mean cross-entropy, with label smoothing.
+"""Supervised training (Szegedy et al. 2016): learns from the labelled images alone.
 
-    L = 1/B Σ_b H(q_b, p(y | x_b)),   q_b = (1 - ε) onehot(y_b) + ε / K
+    L = 1/B Σ_b H(q_b, p(y | x_b)),   q_b = (1 - ε) onehot(y_b) + ε / K          (section 7)
 
-Szegedy et al., "Rethinking the Inception Architecture" (2016), section 7.
+One class an image. Where an image has several labels: the soft margin loss, 1/K Σ_k of the binary
+cross-entropies; for numbers instead of classes the squared error.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-import torch.nn.functional as F
-
-from fewlabels.methods.method import Batch, Facts, Method, Step, Student, Views
+from fewlabels.errors import UserError
+from fewlabels.methods.method import (
+    MULTI,
+    REGRESSION,
+    SINGLE,
+    Batch,
+    Facts,
+    Method,
+    Step,
+    Student,
+    Views,
+)
 from fewlabels.settings import between, one_of
 
 
@@ -24,12 +35,15 @@ class Settings:
 
 
 class Supervised(Method):
+    tasks: ClassVar = (SINGLE, MULTI, REGRESSION)
+
     def __init__(self, facts: Facts, settings: Settings) -> None:
-        super().__init__()
+        super().__init__(facts)
+        if settings.label_smoothing and facts.task != SINGLE:
+            raise UserError(f"label_smoothing has no effect with the task {facts.task}")
         self.settings = settings
         self.views = Views(labelled=settings.view)
 
     def step(self, student: Student, batch: Batch, progress: float) -> Step:
         logits = student(batch.x)  # [B, K]
-        loss = F.cross_entropy(logits, batch.y, label_smoothing=self.settings.label_smoothing)
-        return Step(loss, logits)
+        return Step(self.supervise(logits, batch.y, self.settings.label_smoothing).mean(), logits)

@@ -6,6 +6,7 @@ stands alone. A *stage* is a run of units whose maps have one size; what comes a
 into four.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from fewlabels.errors import UserError
 from fewlabels.models.built import head
 
 _OPEN = ("Stage", "Encoder")  # modules of others that only hold blocks in a row
@@ -81,17 +83,84 @@ def stages(model: nn.Module, size: int) -> tuple[tuple[Unit, ...], ...]:
 
 def embed(model: nn.Module, x: Tensor) -> Tensor:
     """What the head sees of images [N, C, H, W], pooled: [N, features]."""
+    with seen_by_head(model) as seen:
+        model(x)
+    return seen[0]
+
+
+@contextmanager
+def seen_by_head(model: nn.Module) -> Iterator[list[Tensor]]:
+    """Gathers what the head sees, pooled [N, features], in each forward pass inside."""
     seen: list[Tensor] = []
 
     def look(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        seen.append(inputs[0].mean((2, 3)) if inputs[0].ndim == 4 else inputs[0])
+        x = inputs[0].mean((2, 3)) if inputs[0].ndim == 4 else inputs[0]
+        seen.append(x.flatten(1))
 
     hook = head(model)[1].register_forward_pre_hook(look)
     try:
-        model(x)
+        yield seen
     finally:
         hook.remove()
-    return seen[0].flatten(1)
+
+
+def last_map(model: nn.Module, size: int) -> str:
+    """The path of the unit that makes the last map below the head: the smallest of `features`, or
+    a transformer's last tokens.
+
+    UserError for a model that has neither, such as a perceptron.
+    """
+    blank = torch.zeros(2, 3, size, size, device=next(model.parameters()).device)
+    with blank_pass(model):
+        found = maps(model, blank)
+    return found[-1][0] if found else _last_tokens(model, blank)
+
+
+@contextmanager
+def seen_at(model: nn.Module, path: str) -> Iterator[list[Tensor]]:
+    """Gathers the map [N, C, H, W] that the unit at `path` makes in each forward pass inside;
+    tokens are laid out as they lie in the image."""
+    seen: list[Tensor] = []
+
+    def look(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
+        if output.ndim == 3:
+            side = math.isqrt(output.shape[1])
+            tokens = output[:, output.shape[1] - side * side :]  # class tokens come first
+            output = tokens.transpose(1, 2).reshape(len(tokens), -1, side, side)
+        elif output.shape[2] != output.shape[3]:
+            output = output.permute(0, 3, 1, 2)
+        seen.append(output)
+
+    hook = model.get_submodule(path).register_forward_hook(look)
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+def _last_tokens(model: nn.Module, blank: Tensor) -> str:
+    """The path of the last unit that makes tokens [N, T, D]."""
+    top, made, hooks = head(model)[0], [], []
+
+    def note(path: str) -> Callable[..., None]:
+        def hook(_: nn.Module, __: tuple[Tensor, ...], output: object) -> None:
+            if isinstance(output, Tensor) and output.ndim == 3 and output.shape[1] > 3:
+                made.append(path)
+
+        return hook
+
+    for path, module in _opened(model):
+        if path != top:
+            hooks.append(module.register_forward_hook(note(path)))
+    try:
+        with blank_pass(model):
+            model(blank)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not made:
+        raise UserError(f"{type(model).__name__} makes no map of an image that could be decoded")
+    return made[-1]
 
 
 def features(model: nn.Module, x: Tensor) -> tuple[Tensor, ...]:

@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from fewlabels.errors import UserError
+from fewlabels.methods import METHODS
 from fewlabels.procedures.heads import probed
 from fewlabels.procedures.invariance import Decision, decide
 from fewlabels.procedures.prepare import Rows
-from fewlabels.procedures.stage import Context, Stage, Trained, run_stage
+from fewlabels.procedures.stage import Context, Stage, Trained, Weights, run_stage
 from fewlabels.training import checkpoint
 
 BASELINE = "supervised"
@@ -73,7 +74,13 @@ def run(context: Context) -> Chosen:
             labelled = np.setdiff1d(data.labelled, data.held_out) if trial else data.labelled
             before = probed(context, labelled)
         moment = context.began + until * ((context.deadline or context.began) - context.began)
-        trained = run_stage(context, Stage(name, which, trial, part, moment), before)
+        teachers: tuple[Weights, ...] = ()
+        if METHODS[
+            which
+        ].method.taught:  # by labels only, which has not seen held-out labels either
+            teachers = (stages[BASELINE][0 if trial else -1].weights,)
+        stage = Stage(name, which, trial, part, moment)
+        trained = run_stage(context, stage, before, teachers)
         stages[which].append(trained)
         if context.config.time_limit and trained.steps < FEW_STEPS:
             context.events.say(

@@ -22,7 +22,9 @@ from fewlabels.pool.pool import Pool, Skipped
 
 Rows = NDArray[np.int64]
 _LABELLED, _UNLABELLED = 0, 1  # names of streams
-_X, _WEAK, _STRONG = 0, 1, 2  # numbers of views
+_X = 0  # number of the labelled view
+# number and policy of each unlabelled view
+_VIEWS = {"weak": (1, "weak"), "strong": (2, "strong"), "other": (3, "strong")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,14 +147,14 @@ def batches(
     `slots`: the images of so many steps in a row are kept in memory that is used again (0: each
     batch has its own); `pin`: in memory that a GPU reads directly.
     """
-    everything = np.concatenate([labelled, unlabelled])
+    everything = np.concatenate([np.unique(labelled), unlabelled])
     fill = border_colour(data.images, everything)
     augment = Augmenter(data.images, preprocess, fill, seed)
     views = method.views
     known = Stream(labelled, seed, _LABELLED)
     unknown = Stream(everything, seed, _UNLABELLED)
     u = batch_size * views.ratio
-    shapes = {_X: batch_size} | ({_WEAK: u, _STRONG: u} if u else {})
+    shapes = {_X: batch_size} | {_VIEWS[view][0]: u for view in views.unlabelled}
     memory = [
         {view: _images(count, preprocess.size, pin) for view, count in shapes.items()}
         for _ in range(slots)
@@ -168,11 +170,20 @@ def batches(
         if not u:
             return Batch(x, y)
         rows, epoch = unknown.at(step * u, u)
-        weak = augment(policies["weak"], rows, epoch, _WEAK, out.get(_WEAK))
-        strong = augment(policies["strong"], rows, epoch, _STRONG, out.get(_STRONG))
-        return Batch(x, y, weak, strong, torch.from_numpy(rows))
+        rendered = {}
+        for view in views.unlabelled:
+            number, policy = _VIEWS[view]
+            rendered[view] = augment(policies[policy], rows, epoch, number, out.get(number))
+        return Batch(x, y, **rendered, index=torch.from_numpy(rows))
 
     return make
+
+
+def balanced(rows: Rows, label: NDArray[np.int64]) -> Rows:
+    """`rows`, each class as often as the most frequent one: its images are repeated in turn."""
+    kinds = [rows[label[rows] == c] for c in np.unique(label[rows])]
+    most = max(len(kind) for kind in kinds)
+    return np.concatenate([np.resize(kind, most) for kind in kinds])
 
 
 def each_class_in_turn(order: Rows, label: Rows) -> Rows:

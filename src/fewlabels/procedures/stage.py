@@ -18,7 +18,7 @@ from fewlabels.methods import Facts, create, resolve
 from fewlabels.models.built import Built, restore
 from fewlabels.pixels.preprocess import Preprocess
 from fewlabels.procedures.config import INVARIANCES, POLICIES, TUNED_SUPERVISED, Config
-from fewlabels.procedures.prepare import Data, Rows, batches
+from fewlabels.procedures.prepare import Data, Rows, balanced, batches
 from fewlabels.training import checkpoint
 from fewlabels.training.budget import Budget, Clock
 from fewlabels.training.events import Events
@@ -100,7 +100,7 @@ class Context:
         if self.config.steps:
             return self.config.steps
         settings = resolve(self.method, self.config.settings)
-        ratio = create(self.method, Facts(2, (1, 1), 2), settings).views.ratio
+        ratio = create(self.method, Facts(2, (1, 1), 2, 2), settings).views.ratio
         images = len(self.data.labelled) + (len(self.data.unlabelled) if ratio else 0)
         a_step = self.config.batch_size * max(1, ratio)
         return max(1, round((self.config.epochs or 0) * images / a_step))
@@ -141,8 +141,11 @@ class Context:
         return model.to(self.fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
-def run_stage(context: Context, stage: Stage, before: Weights | None) -> Trained:
-    """Trains, from the weights `before` or from the model's start.
+def run_stage(
+    context: Context, stage: Stage, before: Weights | None, teachers: tuple[Weights, ...] = ()
+) -> Trained:
+    """Trains, from the weights `before` or from the model's start; `teachers` are for a method that
+    learns from others.
 
     What it leaves in `stages/<name>` is returned at once by the next process that asks for it; a
     stage that was cut off goes on from `checkpoints/last`.
@@ -157,11 +160,17 @@ def run_stage(context: Context, stage: Stage, before: Weights | None) -> Trained
     # each stage draws anew: what goes on must not see the trial's pictures again
     seed = zlib.crc32(f"{config.seed} {stage.name}".encode())
     counts = np.bincount(data.pool.label[labelled], minlength=len(data.pool.classes))
-    facts = Facts(len(counts), tuple(counts.tolist()), len(data.pool))
+    facts = Facts(
+        num_classes=len(counts),
+        label_counts=tuple(counts.tolist()),
+        num_images=len(data.pool),
+        num_unlabelled=len(labelled) + len(data.unlabelled),  # as `batches` streams them
+        adjust=config.balance == "logits",
+    )
     method = create(stage.method, facts, resolve(stage.method, _settings(config, stage.method)))
     make_batch = batches(
         data,
-        labelled,
+        balanced(labelled, data.pool.label) if config.balance == "sampling" else labelled,
         data.unlabelled,
         method,
         context.policies,
@@ -207,6 +216,7 @@ def run_stage(context: Context, stage: Stage, before: Weights | None) -> Trained
             tag=stage.name,
             seed=seed,
             size=context.preprocess.size,
+            teachers=tuple(context.model(weights).eval() for weights in teachers),
         )
     trained = Trained(
         weights=fitted.model.state_dict(),

@@ -1,7 +1,8 @@
 """The loop: batches in, an averaged model out. It knows nothing of where batches come from.
 
-One iteration is one step of the method, one of the optimiser, one of the moving average. Learning
-rate and method see progress, which comes from the budget: steps, or seconds on the clock.
+One iteration is one step of the method, one of the optimiser, one of the moving average; and one
+more of the optimiser where the method learns from how the student's went. Learning rate and method
+see progress, which comes from the budget: steps, or seconds on the clock.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from fewlabels.errors import UserError
-from fewlabels.methods import Batch, Method
+from fewlabels.methods import Batch, Method, Networks
 from fewlabels.models.auxiliary import auxiliary_loss
 from fewlabels.models.built import restore
 from fewlabels.pixels.loader import prefetch
@@ -72,20 +73,24 @@ def fit(
     tag: str = "",
     seed: int = 0,
     size: int = 32,
+    teachers: tuple[nn.Module, ...] = (),
 ) -> Fitted:
     """Trains `model` until the budget is used and returns its moving average, in eval mode.
 
     Every few seconds the whole state goes to `folder`; a state found there that carries this `tag`
     is taken up where it stopped. `seed` is of what the model draws itself, such as dropout.
-    `validate` maps a model to numbers for the log; `size` is the images' side in pixels.
+    `validate` maps a model to numbers for the log; `size` is the images' side in pixels; `teachers`
+    are for a method that learns from others.
     """
     # oneDNN and cuDNN convolve faster over channels that lie together: 1.3-2.3x here, on CPU
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = model.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     freezer = Freezer(model, settings.freeze, size)
     freezer(1.0)  # the optimiser is for all that will ever learn
-    student, optim = fabric.setup(model, optimiser.build(model, settings.optimiser))
+    ema = EMA(model, settings.ema_decay)
+    torch.manual_seed(seed)
+    method.begin(Networks(model, ema.model, size, teachers))
     method = method.to(fabric.device)
-    ema = EMA(student.module, settings.ema_decay)
+    student, optim = fabric.setup(model, optimiser.build(model, settings.optimiser, method))
     best: dict[str, Any] = {"accuracy": -1.0, "since": 0, "weights": {}}  # for early stopping
     step, images, already = 0, 0, 0.0
 
@@ -100,10 +105,12 @@ def fit(
         step, images, already = state["step"], state["images"], state["seconds"]
         budget = Budget(**state["budget"])
         listener.resumed(step)
-
-    else:
-        torch.manual_seed(seed)
     clock = Clock(already)
+
+    def descend(loss: torch.Tensor) -> None:
+        optim.zero_grad(set_to_none=True)  # what the loss does not reach stays as it is
+        fabric.backward(loss)
+        optim.step()
 
     def save() -> None:
         checkpoint.save(
@@ -139,20 +146,23 @@ def fit(
             group["lr"] = rate * group["scale"]
         student.train()
         freezer(progress)
-        result = method.step(student, batch, progress)
+        with fabric.autocast():
+            result = method.step(student, batch, progress)
         auxiliary = auxiliary_loss(student.module, batch.y)
         objective = result.loss if auxiliary is None else result.loss + auxiliary
         loss = float(objective.detach())
         if loss != loss or loss in (float("inf"), -float("inf")):
             raise UserError(f"the loss became {loss} at step {step}: try a lower --lr")
-        optim.zero_grad(set_to_none=True)
-        fabric.backward(objective)
-        optim.step()
+        descend(objective)
+        with fabric.autocast():
+            reply = method.respond()
+        if reply is not None:
+            descend(reply)
         ema.update(student.module, step)
         if choice is not None:
             torch.set_num_threads(choice.after_step(clock() - stepped, clock()))
         step += 1
-        images += len(batch.x) + (0 if batch.weak is None else 2 * len(batch.weak))
+        images += batch.images
 
         progress = budget.progress(step, clock())
         listener.step(progress, step, (images - first) / max(1e-9, clock() - started), loss)

@@ -5,7 +5,7 @@ Rates by depth: with `layer_decay` d a unit n places below the head learns at d^
 """
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -64,9 +64,15 @@ def restore(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
                 moments[name] = torch.empty_like(parameter).copy_(value)
 
 
-def build(model: nn.Module, settings: OptimiserSettings) -> torch.optim.Optimizer:
-    """The optimiser over the model's trainable parameters."""
+def build(
+    model: nn.Module, settings: OptimiserSettings, beside: nn.Module | None = None
+) -> torch.optim.Optimizer:
+    """The optimiser over the model's trainable parameters, and those of what learns `beside` it at
+    the settings' own rate: a method's head or teacher."""
     groups = parameter_groups(model, settings)
+    if beside is not None:
+        plain = replace(settings, layer_decay=1.0, head_lr=None)
+        groups += parameter_groups(beside, plain)
     if settings.name == "sgd":
         return torch.optim.SGD(groups, settings.lr, settings.momentum, nesterov=True, fused=True)
     if settings.name == "adamw":

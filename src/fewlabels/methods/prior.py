@@ -1,4 +1,6 @@
-"""Distribution alignment toward an estimated prior (ReMixMatch, Berthelot et al. 2020, 3.1).
+"""How frequent the classes are, estimated from the labels; and alignment of predictions with it.
+
+Distribution alignment (ReMixMatch, Berthelot et al. 2020, section 3.1):
 
     p'(y) ∝ p(y) · prior(y) / running(y)
 
