@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from rich.console import Console
@@ -44,6 +45,7 @@ from fewlabels.training.budget import Clock
 from fewlabels.training.events import Events
 from fewlabels.training.folder import RunFolder
 
+IMBALANCED = 4  # times as many labels in one class as in another
 # what can be searched, and the settings of that
 PLANS: dict[str, type[searching.Plan]] = {
     "augmentation": search_augmentation.Plan,
@@ -358,6 +360,13 @@ def _introduction(data: Data, config: Config, folder: RunFolder, *notes: str) ->
     lines += [f"left out: {item.name} ({item.reason})" for item in data.skipped[:5]]
     if len(data.skipped) > 5:
         lines.append(f"left out: {len(data.skipped) - 5} more; the report lists them")
+    counts = np.bincount(data.pool.label[data.labelled], minlength=len(data.pool.classes))
+    counts = counts[counts > 0]
+    if counts.max() >= IMBALANCED * counts.min() and config.balance == "none":
+        lines.append(
+            f"the labels a class range from {counts.min():,} to {counts.max():,}: accuracy favours "
+            "the frequent ones; --balance logits makes them count alike"
+        )
     if not len(data.val) and not len(data.held_out):
         lines.append(
             "one label a class: none can be held out for validation"

@@ -12,7 +12,7 @@ from fewlabels.methods import Facts, create, resolve
 from fewlabels.pixels.cache import fingerprint
 from fewlabels.pixels.preprocess import Preprocess
 from fewlabels.pool import Pool
-from fewlabels.procedures.prepare import Data, batches, prepare, typical_side
+from fewlabels.procedures.prepare import Data, balanced, batches, prepare, typical_side
 
 
 def prepared(root: Path, seed: int = 0, per_class: int | None = None) -> Data:
@@ -115,3 +115,26 @@ def test_memory_that_is_used_again_holds_the_same_batches(split_folders: Path) -
     assert fourth is not None
     assert first.data_ptr() == fourth.data_ptr() != second.data_ptr()
     assert first.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_balanced_rows_hold_every_class_as_often() -> None:
+    label = np.array([0, 0, 0, 0, 0, 1, 1, 2, 2, 2])
+    rows = balanced(np.array([0, 1, 2, 3, 4, 5, 6, 7]), label)
+    assert np.bincount(label[rows]).tolist() == [5, 5, 5]
+    assert sorted(np.bincount(rows, minlength=8)[5:7].tolist()) == [2, 3]  # in turn
+    assert set(rows.tolist()) == set(range(8))
+
+
+def test_balanced_labels_leave_the_unlabelled_stream_as_it_is(split_folders: Path) -> None:
+    data = prepared(split_folders)
+    facts = Facts(2, (4, 4), len(data.pool), 32)
+    method = create("fixmatch", facts, resolve("fixmatch", {}))
+    policies = {"weak": Policy(), "strong": Policy()}
+    repeated = np.repeat(data.labelled, 3)
+    made = [
+        batches(data, rows, data.unlabelled, method, policies, Preprocess(16), 4, 0)(5)
+        for rows in (data.labelled, repeated)
+    ]
+    assert made[0].index is not None
+    assert made[1].index is not None
+    assert torch.equal(made[0].index, made[1].index)

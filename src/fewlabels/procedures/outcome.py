@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
+from sklearn.metrics import recall_score
 
 from fewlabels.errors import UserError
 from fewlabels.evaluate.intervals import accuracy, paired_difference
@@ -204,10 +205,17 @@ def _right(p: NDArray[np.float64], data: Data, rows: Rows) -> NDArray[np.bool_]:
 
 def _scores(context: Context, method: str, chosen: Chosen) -> dict[str, Any]:
     data, scores = context.data, {}
-    if len(context.val_rows):
-        scores["val"] = accuracy(_right(chosen.val[method], data, context.val_rows))
-    if len(data.test):
-        scores["test"] = accuracy(_right(chosen.test[method], data, data.test))
+    for split, rows, by_method in (
+        ("val", context.val_rows, chosen.val),
+        ("test", data.test, chosen.test),
+    ):
+        if len(rows):
+            p, label = by_method[method], data.pool.label[rows]
+            of_classes = recall_score(
+                label, p.argmax(1), labels=np.unique(label), average="macro", zero_division=0
+            )
+            balanced = {"balanced_accuracy": round(float(of_classes), 4)}
+            scores[split] = accuracy(_right(p, data, rows)) | balanced
     return scores
 
 

@@ -1,0 +1,97 @@
+"""Every method through the whole of a run: on a pool, beside labels only, resumed, with errors."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import fewlabels as fl
+from fewlabels.errors import UserError
+from fewlabels.methods import METHODS
+
+QUICK = {"steps": 6, "batch_size": 4, "img_size": 16, "model": "cnn_small", "device": "cpu"}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_run_ends_with_a_classifier(split_folders: Path, tmp_path: Path, name: str) -> None:
+    run = fl.train(split_folders, out=tmp_path / "run", method=name, **QUICK)
+    assert run.result["method"] == name
+    assert run.result["steps"] == 6
+    assert 0 <= run.result["test"]["balanced_accuracy"] <= 1
+    assert ("baseline" in run.result) == (name != "supervised")
+    labels = fl.load(run).predict([split_folders / "test" / "left" / "left-0-0.png"])
+    assert labels[0].label in ("left", "right")
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "supervised"])
+def test_a_pool_without_unlabelled_images_is_told(tmp_path: Path, name: str) -> None:
+    from conftest import picture
+
+    for kind, label in enumerate(("left", "right")):
+        for split in ("train", "test"):
+            (tmp_path / "photos" / split / label).mkdir(parents=True)
+            for i in range(4):
+                file = tmp_path / "photos" / split / label / f"{i}.png"
+                picture(kind, i + 10 * (split == "test")).save(file)
+    with pytest.raises(UserError, match=rf"--method {name}.*no unlabelled images"):
+        fl.train(tmp_path / "photos", out=tmp_path / "run", method=name, **QUICK)
+
+
+def test_a_distilled_student_is_taught_by_labels_only(
+    split_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trial's teacher has not seen the held-out labels; the last one has learnt from all."""
+    from fewlabels.procedures import auto
+
+    taught: dict[str, tuple[object, ...]] = {}
+    trained: dict[str, object] = {}
+    run_stage = auto.run_stage
+
+    def watched(context, stage, before, teachers=()):  # type: ignore[no-untyped-def]
+        taught[stage.name] = teachers
+        done = run_stage(context, stage, before, teachers)
+        trained[stage.name] = done.weights
+        return done
+
+    monkeypatch.setattr(auto, "run_stage", watched)
+    fl.train(split_folders, out=tmp_path / "run", method="distill", **QUICK)
+    assert taught["labels only trial"] == taught["labels only"] == ()
+    assert taught["distill trial"] == (trained["labels only trial"],)
+    assert taught["distill"] == (trained["labels only"],)
+
+
+@pytest.mark.parametrize("how", ["none", "sampling", "logits"])
+def test_rare_classes_count_as_much_when_they_are_to(
+    tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from conftest import picture
+    from rich.console import Console
+
+    for kind, (label, count) in enumerate((("often", 12), ("rare", 2))):
+        for split, some in (("train", count), ("test", 3)):
+            (tmp_path / "photos" / split / label).mkdir(parents=True)
+            for i in range(some):
+                file = tmp_path / "photos" / split / label / f"{i}.png"
+                picture(kind, i + 100 * (split == "test")).save(file)
+    run = fl.train(
+        tmp_path / "photos",
+        out=tmp_path / "run",
+        method="supervised",
+        balance=how,
+        console=Console(width=200),
+        **QUICK,
+    )
+    told = capsys.readouterr().out
+    assert ("range from 2 to 12" in told) == (how == "none")
+    predicted = pq.read_table(run.path / "predictions.parquet").to_pydict()
+    test = np.array(predicted["split"]) == "test"
+    right = np.array(predicted["label"])[test] == np.array(predicted["predicted"])[test]
+    label = np.array(predicted["label"])[test]
+    by_hand = np.mean([right[label == c].mean() for c in (0, 1)])
+    assert run.result["test"]["balanced_accuracy"] == pytest.approx(by_hand, abs=1e-4)
+
+
+def test_an_unknown_way_to_balance_is_told(split_folders: Path) -> None:
+    with pytest.raises(UserError, match="--balance equal: must be one of none, sampling, logits"):
+        fl.train(split_folders, balance="equal", **QUICK)
