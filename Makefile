@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-all lint bench results clean
 
 demo: .venv/ready
 	$(BIN)/fewlabels demo
@@ -20,6 +20,10 @@ lint: .venv/ready
 
 bench: .venv/bench
 	$(BIN)/python benchmarks/augmentation.py
+
+# SIGNS: folder of sign-digits-<labels>-s<draw>.csv; CIFAR: CIFAR-10's train.parquet
+results: .venv/ready
+	$(BIN)/python benchmarks/results.py $(if $(SIGNS),--signs $(SIGNS)) $(if $(CIFAR),--cifar $(CIFAR))
 
 clean:
 	rm -rf .venv

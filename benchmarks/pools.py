@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 STRANGERS = "cifar"
+IMBALANCED = "sign-digits-10:1"
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,12 @@ def find(pool: str, seed: int, home: Path, sources: Sources) -> tuple[str, list[
     """DATA and further arguments of `fewlabels train` for a pool's draw number `seed`."""
     if pool == "digits-20":
         return "digits", ["--labels-per-class", "2"]
-    if pool == "digits-10:1":
-        return str(_imbalanced(home / f"imbalanced-{seed}", seed)), []
     name, _, strangers = pool.partition("+")
     if sources.signs is None:
         raise SystemExit(f"{pool}: name --signs, the folder of {name}-s{seed}.csv")
+    if name == IMBALANCED:
+        table = sources.signs / f"sign-digits-50-s{seed}.csv"
+        return str(_imbalanced(home / f"imbalanced-{seed}", table, seed)), []
     table = sources.signs / f"{name}-s{seed}.csv"
     if not strangers:
         return str(table), []
@@ -60,36 +62,28 @@ def _polluted(home: Path, table: Path, cifar: Path, seed: int) -> Path:
     return _write(made, lines)
 
 
-def _imbalanced(home: Path, seed: int) -> Path:
-    """scikit-learn's digits, of which the ten classes have 1 to 1/10 of their training images, and
-    of these 20 to 2 labelled: halfway between the two in equal steps of the logarithm."""
-    from sklearn.datasets import load_digits
-
+def _imbalanced(home: Path, table: Path, seed: int) -> Path:
+    """The hand signs of `table`, of whose ten classes the training part has 1 to 1/10 of the images
+    and 20 to 2 labels, in equal steps of the logarithm; which class is rare is drawn."""
     made = home / "pool.csv"
     if made.exists():
         return made
-    digits = load_digits()
-    rng = np.random.default_rng(seed)
     home.mkdir(parents=True, exist_ok=True)
-    rows = []
-    shares = 10.0 ** -(rng.permutation(10) / 9)  # which class is rare is drawn
-    for c in range(10):
-        order = np.random.default_rng(0).permutation(np.flatnonzero(digits.target == c))
-        test, train = order[:36], rng.permutation(order[36:])
-        train = train[: round(len(train) * shares[c])]
-        labels = round(20 * shares[c])
-        for number, row in enumerate([*test, *train]):
-            image = Image.fromarray((digits.images[row] * 255 / 16).astype(np.uint8))
-            image.save(home / f"{row}.png")
-            is_test = number < len(test)
-            known = is_test or number < len(test) + labels
-            rows.append(
-                {
-                    "image": f"{row}.png",
-                    "label": str(c) if known else "",
-                    "split": "test" if is_test else "train",
-                }
-            )
+    with table.open(newline="") as file:
+        lines = [{**row, "image": _at(table, row)} for row in csv.DictReader(file)]
+    rows = [line for line in lines if line["split"] == "test"]
+    rng = np.random.default_rng(seed)
+    shares = 10.0 ** -(rng.permutation(10) / 9)
+    for c in range(10):  # the folder's name is the class
+        paths = [
+            line["image"]
+            for line in lines
+            if line["split"] != "test" and Path(line["image"]).parent.name == str(c)
+        ]
+        kept = [paths[i] for i in rng.permutation(len(paths))[: round(len(paths) * shares[c])]]
+        for number, path in enumerate(kept):
+            label = str(c) if number < round(20 * shares[c]) else ""
+            rows.append({"image": path, "label": label, "split": "train"})
     return _write(made, rows)
 
 

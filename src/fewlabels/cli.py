@@ -151,6 +151,9 @@ def train(
     weight_decay: Annotated[
         float | None, typer.Option(help="Not of norms and biases. (0.0005)")
     ] = None,
+    ema_decay: Annotated[
+        float | None, typer.Option(help="Of the moving average of the weights. (0.99)")
+    ] = None,
     dropout: Annotated[
         float | None, typer.Option(help="Before the last layer. (the model's own)")
     ] = None,
@@ -169,6 +172,10 @@ def train(
     ] = None,
     rotate: Annotated[
         str | None, typer.Option(help="And one turned by quarters? auto, on, off. (auto)")
+    ] = None,
+    guard: Annotated[
+        str | None,
+        typer.Option(help="Leave out unlabelled images that look like no class: on, off. (on)"),
     ] = None,
     balance: Annotated[
         str | None,
@@ -416,6 +423,30 @@ def models(
             raise UserError(f"-o {out}: cannot be written ({error.strerror})") from error
         if not as_json:
             console.print(str(out), highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def methods(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Show this one's formula and settings.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Which methods there are; with NAME its formula, paper, views and settings."""
+    import json
+    from dataclasses import asdict
+
+    from fewlabels.report.essence import essence, essences
+    from fewlabels.report.methods import print_method, print_methods
+
+    found = essences() if name is None else essence(name)
+    if as_json:
+        what = [asdict(each) for each in found] if isinstance(found, tuple) else asdict(found)
+        print(json.dumps(what, indent=2, ensure_ascii=False))
+    elif isinstance(found, tuple):
+        print_methods(found, _console())
+    else:
+        print_method(found, _console())
 
 
 @app.command()

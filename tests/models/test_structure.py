@@ -5,9 +5,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fewlabels.errors import UserError
 from fewlabels.models import catalog, structure
 from fewlabels.models.built import head
-from fewlabels.models.structure import blank_pass, embed, features, stages, units
+from fewlabels.models.structure import (
+    blank_pass,
+    embed,
+    features,
+    in_mode,
+    last_map,
+    seen_at,
+    seen_by_head,
+    stages,
+    units,
+)
 
 NETS = [
     ("resnet18", 64),
@@ -216,3 +227,148 @@ def test_a_blank_pass_leaves_modes_as_they_were() -> None:
         assert not torch.is_grad_enabled()
     assert (model.training, model[0].training, model[1].training) == (True, False, True)
     assert torch.is_grad_enabled()
+
+
+def test_a_mode_lasts_as_long_as_its_block() -> None:
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout()).train()
+    model[0].eval()
+    with in_mode(model, True):
+        assert model[0].training
+    assert (model.training, model[0].training, model[1].training) == (True, False, True)
+    model[1].register_forward_pre_hook(lambda _, inputs: inputs[0].no_such_thing)
+    with pytest.raises(AttributeError), in_mode(model, False):
+        model(torch.zeros(2, 3, 1, 1))
+    assert (model.training, model[0].training, model[1].training) == (True, False, True)
+
+
+# what the head sees
+
+
+def test_what_the_head_sees_is_gathered_with_its_gradient() -> None:
+    torch.manual_seed(0)
+    model = catalog.build("resnet18", 5, "none").model.eval()
+    x = torch.randn(2, 3, 64, 64)
+    with seen_by_head(model) as seen:
+        logits = model(x)
+        model(x[:1])
+    assert [tuple(one.shape) for one in seen] == [(2, 512), (1, 512)]
+    torch.testing.assert_close(model.fc(seen[0]), logits)
+    (gradient,) = torch.autograd.grad(seen[0].sum(), [model.conv1.weight])
+    assert gradient.abs().sum() > 0
+    model(x)
+    assert len(seen) == 2  # nothing is gathered any more
+    assert not model.fc._forward_pre_hooks
+
+
+def test_maps_that_a_head_sees_are_pooled() -> None:
+    """SqueezeNet's head is a convolution."""
+    torch.manual_seed(0)
+    model = catalog.build("squeezenet1_1", 5, "none").model.eval()
+    x = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode(), seen_by_head(model) as seen:
+        model(x)
+        torch.testing.assert_close(seen[0], model.features(x).mean((2, 3)))
+
+
+# the last map
+
+# what comes after it and learns nothing from it is named last
+LAST = [
+    ("resnet18", 64, "layer4.1", (512, 2, 2), "fc"),
+    ("cnn_small", 32, "top.1.2", (96, 4, 4), "head"),
+    ("lenet5", 32, "pool", (16, 5, 5), "c5 f6 head"),
+    ("vgg11_bn", 64, "features.28", (512, 2, 2), "classifier"),
+    ("timm:convnext_atto", 64, "norm_pre", (320, 2, 2), "head"),
+    ("timm:test_vit", 160, "norm", (64, 10, 10), "head"),
+    ("timm:mixer_s32_224", 224, "norm", (512, 7, 7), "head"),
+    ("timm:pvt_v2_b0", 64, "stages.3.norm", (256, 2, 2), "head"),
+    pytest.param("swin_t", 224, "permute", (768, 7, 7), "head", marks=pytest.mark.slow),
+    pytest.param("vit_b_16", 224, "encoder.ln", (768, 14, 14), "heads", marks=pytest.mark.slow),
+    pytest.param(
+        "timm:swin_tiny_patch4_window7_224",
+        224,
+        "norm",
+        (768, 7, 7),
+        "head",
+        marks=pytest.mark.slow,
+    ),
+    pytest.param(
+        "timm:deit_tiny_distilled_patch16_224",
+        224,
+        "norm",
+        (192, 14, 14),
+        "head head_dist",
+        marks=pytest.mark.slow,
+    ),
+]
+
+
+@pytest.mark.filterwarnings("ignore:The default weight initialization")
+@pytest.mark.parametrize(("name", "size", "path", "shape", "above"), LAST)
+def test_the_last_map_is_what_comes_before_the_head(
+    name: str, size: int, path: str, shape: tuple[int, ...], above: str
+) -> None:
+    """All of the network that an image passes lies below it."""
+    torch.manual_seed(0)
+    model = catalog.build(name, 5, "none").model.train()
+    assert last_map(model, size) == path
+    assert all(module.training for module in model.modules())
+    assert not any(m._forward_hooks for m in model.modules() if m is not model)
+    model.eval()
+    with seen_at(model, path) as seen:
+        model(torch.randn(2, 3, size, size))
+    assert tuple(seen[0].shape) == (2, *shape)
+    assert not model.get_submodule(path)._forward_hooks
+    seen[0].square().sum().backward()
+    without = [key for key, parameter in model.named_parameters() if parameter.grad is None]
+    assert {key.split(".")[0] for key in without} == set(above.split())
+
+
+def test_a_net_without_maps_has_no_last_one() -> None:
+    with pytest.raises(UserError, match="MLP makes no map of an image that could be decoded"):
+        last_map(catalog.build("mlp", 5, "none").model, 32)
+
+
+def tokens_of(model: nn.Module, tokens: Tensor) -> Tensor:
+    model.add_module("row", nn.Identity())
+    with seen_at(model, "row") as seen:
+        model.get_submodule("row")(tokens)
+    return seen[0]
+
+
+@pytest.mark.parametrize("before", [0, 1, 2, 4])
+def test_tokens_are_laid_out_as_they_lie_in_the_image(before: int) -> None:
+    """Row by row; what comes before them is of no place."""
+    image = torch.randn(2, 5, 6, 6)
+    tokens = torch.cat([torch.full((2, before, 5), 9.0), image.flatten(2).transpose(1, 2)], 1)
+    assert torch.equal(tokens_of(nn.Module(), tokens), image)
+
+
+def test_tokens_before_the_images_that_look_like_more_of_them_are_left_out() -> None:
+    """Five before four are nine: three by three, did the model not say how many come before."""
+    image = torch.randn(2, 5, 2, 2)
+    tokens = torch.cat([torch.full((2, 5, 5), 9.0), image.flatten(2).transpose(1, 2)], 1)
+    model = nn.Module()
+    model.num_prefix_tokens = 5
+    assert torch.equal(tokens_of(model, tokens), image)
+    # where the unit lies before the class token joins
+    model.num_prefix_tokens = 1
+    assert torch.equal(tokens_of(model, tokens[:, 5:]), image)
+
+
+def test_maps_whose_channels_come_last_are_turned() -> None:
+    image = torch.randn(2, 5, 6, 6)
+    assert torch.equal(tokens_of(nn.Module(), image.permute(0, 2, 3, 1)), image)
+    assert torch.equal(tokens_of(nn.Module(), image), image)
+
+
+def test_a_patch_of_the_image_reaches_its_own_token() -> None:
+    torch.manual_seed(0)
+    model = catalog.build("timm:test_vit", 5, "none").model.eval()
+    x = torch.zeros(1, 3, 160, 160)
+    with torch.inference_mode(), seen_at(model, "patch_embed") as seen:
+        model(x)
+        x[:, :, 32:48, 80:96] = 1.0  # row 2, column 5
+        model(x)
+    changed = (seen[1] - seen[0]).abs().sum((0, 1)) > 1e-6
+    assert changed.nonzero().tolist() == [[2, 5]]

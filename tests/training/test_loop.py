@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from fewlabels.errors import UserError
-from fewlabels.methods import Batch, Facts, Method, create, resolve
+from fewlabels.methods import Batch, Facts, Method, Networks, Step, Views, create, resolve
 from fewlabels.models.auxiliary import keep_auxiliary
 from fewlabels.models.cnn_small import CnnSmall
 from fewlabels.training import checkpoint
@@ -69,18 +69,23 @@ def train(
     folder: Path,
     listener: Heard,
     steps: int = 40,
-    method: str = "fixmatch",
+    method: str | Method = "fixmatch",
     make: Callable[[int], Batch] = batch_of,
     seed: int = 0,
     lr: float = 0.01,
     net: Callable[[], nn.Module] = Net,
     validate: Validate | None = None,
     own: dict[str, Any] | None = None,
+    around: dict[str, Any] | None = None,
     **more: Any,
 ) -> tuple[Fitted, Method]:
-    """`own` are the method's settings, `more` the loop's."""
+    """`own` are the method's settings, `around` what it is told of images and teachers, `more` the
+    loop's."""
     torch.manual_seed(seed)
-    its = create(method, Facts(2, (4, 4), 8), resolve(method, own or {}))
+    if isinstance(method, Method):
+        its = method
+    else:
+        its = create(method, Facts(2, (4, 4), 8, 8), resolve(method, own or {}))
     usual: dict[str, Any] = {"optimiser": OptimiserSettings("adamw", lr), "validations": 10}
     usual |= {"checkpoint_seconds": 0.0, "checkpoint_share": float("inf")}  # after every step
     settings = TrainSettings(**(usual | more))
@@ -91,7 +96,9 @@ def train(
         return {"val_accuracy": float((model(batch.x).argmax(1) == batch.y).float().mean())}
 
     asked, last = validate or accuracy, folder / "last"
-    fitted = fit(net(), its, make, budget, settings, fabric, last, asked, listener, "stage")
+    fitted = fit(
+        net(), its, make, budget, settings, fabric, last, asked, listener, "stage", **(around or {})
+    )
     return fitted, its
 
 
@@ -169,6 +176,183 @@ def test_a_net_of_convolutions_resumes_exactly(tmp_path: Path, name: str) -> Non
         train(tmp_path / "b", Heard(stop_at=7), 12, **about)
     resumed, _ = train(tmp_path / "b", Heard(), 12, **about)
     assert torch.equal(weights(whole), weights(resumed))
+
+
+# methods that learn themselves, and answer
+
+
+class Spy(Method):
+    """Writes down when it is asked what, and what the weights were; learns a number of its own."""
+
+    def __init__(self, reply: float = 1.0) -> None:
+        super().__init__(Facts(2, (4, 4), 8, 8))
+        self.views = Views("weak", ("weak",), 1)
+        self.reply, self.asked = reply, list[str]()
+        self.student, self.average = list[torch.Tensor](), list[torch.Tensor]()
+        self.numbers = list[float]()
+
+    def begin(self, networks: Networks) -> None:
+        self.asked.append("begin")
+        self.networks = (networks,)
+        self.own = nn.Parameter(torch.tensor(0.0))
+
+    def look(self, what: str) -> None:
+        self.asked.append(what)
+        about = self.networks[0]
+        for values, net in ((self.student, about.student), (self.average, about.average)):
+            values.append(nn.utils.parameters_to_vector(net.parameters()).detach().clone())
+        self.numbers.append(self.own.item())
+
+    def step(self, student: Any, batch: Batch, progress: float) -> Step:
+        self.look("step")
+        logits = student(batch.x)
+        return Step(F.cross_entropy(logits, batch.y), logits)
+
+    def respond(self) -> torch.Tensor | None:
+        self.look("respond")
+        return self.reply * (self.own - 3).square()
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_method_begins_once_and_answers_between_the_student_and_its_average(
+    tmp_path: Path, name: str
+) -> None:
+    spy, teacher = Spy(), nn.Linear(1, 1)
+    around = {"size": 17, "teachers": (teacher,)}
+    # with decay and momentum, which would move the student at the response, were it touched
+    settings = OptimiserSettings(name, 0.02, weight_decay=0.1)
+    about = {"optimiser": settings, "around": around, "warmup": 0.0}
+    fitted, _ = train(tmp_path, Heard(), 5, spy, **about, **UNSAVED)
+    assert spy.asked == ["begin", *["step", "respond"] * 5]
+    networks = spy.networks[0]
+    assert networks.average is fitted.model
+    assert not networks.average.training
+    assert (networks.size, networks.teachers) == (17, (teacher,))
+    for step in range(0, 10, 2):
+        assert not torch.equal(spy.student[step], spy.student[step + 1])  # it has been updated
+        assert torch.equal(spy.average[step], spy.average[step + 1])  # its average not yet
+    for answer in range(1, 9, 2):
+        assert torch.equal(spy.student[answer], spy.student[answer + 1])  # not by the response
+        assert not torch.equal(spy.average[answer], spy.average[answer + 1])
+        assert spy.numbers[answer] < spy.numbers[answer + 1]  # which moved what is its own
+        assert spy.numbers[answer - 1] == spy.numbers[answer]
+    assert spy.own.item() > 0.05
+
+
+def test_a_method_begins_with_the_networks_that_are_trained(tmp_path: Path) -> None:
+    spy = Spy()
+    fitted, _ = train(tmp_path, Heard(), 5, spy, **UNSAVED)
+    decay = 0.1  # of the first step: (1 + 0) / (10 + 0)
+    expected = decay * spy.average[0] + (1 - decay) * spy.student[1]
+    torch.testing.assert_close(spy.average[2], expected)
+    last = nn.utils.parameters_to_vector(fitted.model.parameters())
+    assert not torch.equal(last, spy.average[-1])
+
+
+def test_a_response_that_is_no_number_stops_with_a_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"inf at step 0.*--lr"):
+        train(tmp_path, Heard(), 5, Spy(float("inf")))
+
+
+def test_a_response_that_is_not_about_the_student_leaves_it_alone(tmp_path: Path) -> None:
+    """A method that only answers trains its student as labels only do."""
+    one, _ = train(tmp_path / "a", Heard(), 5, Spy(), **UNSAVED)
+    two, _ = train(tmp_path / "b", Heard(), 5, "supervised", **UNSAVED)
+    assert torch.equal(weights(one), weights(two))
+
+
+class Dropping(nn.Module):
+    """Convolutions that lie channels last, a norm, and dropout: all that resuming may forget."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.below = nn.Sequential(
+            nn.Conv2d(3, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 6, 3, 2, 1)
+        )
+        self.drop, self.head = nn.Dropout(0.2), nn.Linear(6, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.head(self.drop(self.below(x).relu().mean((2, 3))))
+        return logits
+
+
+def pictures_of(step: int) -> Batch:
+    g = torch.Generator().manual_seed(step)
+    y = torch.arange(4) % 2
+    views = [torch.randn(n, 3, 8, 8, generator=g) for n in (4, 8, 8, 8)]
+    x = views[0] + y[:, None, None, None]
+    return Batch(x, y, views[1], views[2], torch.arange(8), views[3])
+
+
+LEARNERS: list[tuple[str, dict[str, Any], str]] = [
+    ("meta_pseudo_labels", {"ramp": 0.5}, "teacher.below.0.weight"),
+    ("rotation", {}, "head.weight"),
+    ("simclr", {}, "head.0.weight"),
+    ("masked", {}, "head.0.weight"),
+    ("restoration", {}, "head.0.weight"),
+    ("distill", {"hints": 0.5}, "regressor.weight"),
+    ("mean_teacher", {}, ""),
+    ("flexmatch", {"threshold": 0.7}, "learnt"),
+]
+
+
+@pytest.mark.parametrize("stop", [5, 11])
+@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+@pytest.mark.parametrize(("name", "own", "moves"), LEARNERS)
+def test_what_a_method_learns_and_remembers_survives_a_kill(
+    tmp_path: Path, name: str, own: dict[str, Any], moves: str, optimiser: str, stop: int
+) -> None:
+    torch.manual_seed(5)
+    teachers = (Dropping().eval(),) if name == "distill" else ()
+    about: dict[str, Any] = {
+        "method": name,
+        "make": pictures_of,
+        "net": Dropping,
+        "own": own,
+        "around": {"size": 8, "teachers": teachers},
+        "validate": lambda model: {},
+        "optimiser": OptimiserSettings(optimiser, 0.02),
+    }
+    whole, its = train(tmp_path / "a", Heard(), 12, **about)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "b", Heard(stop_at=stop), 12, **about)
+    resumed, other = train(tmp_path / "b", heard := Heard(), 12, **about)
+    assert heard.resumed_at == stop - 1
+    assert torch.equal(weights(whole), weights(resumed))
+    expected, found = its.state_dict(), other.state_dict()
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(value, found[key]) for key, value in expected.items())
+    if moves:  # there was something to lose
+        _, fresh = train(tmp_path / "c", Heard(), 1, **about)
+        assert not torch.equal(expected[moves], fresh.state_dict()[moves])
+    if name == "meta_pseudo_labels":
+        assert expected["baseline"] != 0
+        assert expected["teacher.below.1.num_batches_tracked"] == 10  # then the student is tuned
+
+
+class Versioned(Dropping):
+    """As torchvision's MNASNet does, it asks which version a state is of."""
+
+    _version = 2
+
+    def _load_from_state_dict(self, state: Any, prefix: str, meta: Any, *rest: Any) -> None:
+        if meta.get("version") != 2:
+            raise ValueError("a state without a version")
+        super()._load_from_state_dict(state, prefix, meta, *rest)
+
+
+def test_a_teacher_that_asks_for_its_version_is_resumed(tmp_path: Path) -> None:
+    about: dict[str, Any] = {
+        "method": "meta_pseudo_labels",
+        "make": pictures_of,
+        "net": Versioned,
+        "around": {"size": 8},
+        "validate": lambda model: {},
+    }
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, Heard(stop_at=3), 6, **about)
+    fitted, _ = train(tmp_path, Heard(), 6, **about)
+    assert fitted.steps == 6
 
 
 # early stopping

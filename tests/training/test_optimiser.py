@@ -118,6 +118,61 @@ def test_groups_have_the_rates() -> None:
     assert len(optim.param_groups) == 2 * 10  # units, with and without decay
 
 
+# what learns beside the model: a method's own parameters
+
+
+def beside() -> nn.Module:
+    """A method that has a head, a norm and a frozen layer, and remembers a number."""
+    holder = nn.Module()
+    holder.head = nn.Linear(2, 4)
+    holder.norm = nn.BatchNorm2d(3)
+    holder.frozen = nn.Linear(2, 2).requires_grad_(False)
+    holder.register_buffer("seen", torch.zeros(5, 5))
+    return holder
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_what_learns_beside_is_trained_and_its_norms_and_biases_do_not_decay(name: str) -> None:
+    net, method = model(), beside()
+    optim = build(net, OptimiserSettings(name, lr=0.5, weight_decay=0.1), method)
+    groups = {id(p): group for group in optim.param_groups for p in group["params"]}
+    assert len(groups) == sum(len(group["params"]) for group in optim.param_groups)  # none twice
+    learning = {"head.weight", "head.bias", "norm.weight", "norm.bias"}
+    for key, parameter in method.named_parameters():
+        assert (id(parameter) in groups) == (key in learning)
+    assert groups[id(method.head.weight)]["weight_decay"] == 0.1
+    for parameter in (method.head.bias, method.norm.weight, method.norm.bias):
+        assert groups[id(parameter)]["weight_decay"] == 0.0
+    assert {id(p) for p in net.parameters()} < groups.keys()
+    assert method.seen.abs().sum() == 0
+    before = {key: p.detach().clone() for key, p in method.named_parameters()}
+    for parameter in method.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optim.step()
+    for key, parameter in method.named_parameters():
+        assert torch.equal(parameter.detach(), before[key]) == (key not in learning)
+
+
+def test_what_learns_beside_has_the_settings_own_rate() -> None:
+    """Rates by depth and the head's own are the model's: the method's head is no head of it."""
+    net, method = catalog.build("resnet18", 3, "none").model, beside()
+    settings = OptimiserSettings("adamw", lr=0.1, layer_decay=0.5, head_lr=0.3)
+    optim = build(net, settings, method)
+    groups = {id(p): group for group in optim.param_groups for p in group["params"]}
+    for parameter in (method.head.weight, method.head.bias, method.norm.weight):
+        assert groups[id(parameter)]["scale"] == 1.0
+        assert groups[id(parameter)]["lr"] == 0.1
+    scales = rate_scales(net, settings)
+    for key, parameter in net.named_parameters():
+        assert groups[id(parameter)]["scale"] == scales[key]
+
+
+def test_nothing_beside_adds_nothing() -> None:
+    settings = OptimiserSettings(lr=0.1)
+    assert len(build(model(), settings, nn.Module()).param_groups) == 2
+    assert len(build(model(), settings).param_groups) == 2
+
+
 # resuming
 
 

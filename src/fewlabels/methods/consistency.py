@@ -33,7 +33,7 @@ from fewlabels.settings import between
 class ConsistencySettings:
     """What every method of the family takes."""
 
-    weight: float = 1.0  # λ
+    weight: float = 1.0  # λ, of the unlabelled loss
     ratio: int = 4  # μ, unlabelled images for each labelled one; ours, the papers' is 7
     skip: bool = True  # no backward pass for images that carry no loss; the loss is the same
 

@@ -1,15 +1,16 @@
 """Distillation (Hinton et al. 2015): the student learns what the teachers say of every class.
 
     L = α 1/B Σ_b H(y_b, p(x_b)) + (1 - α) T² 1/N Σ_n KL( q_n || softmax(s_n / T) )   (section 2)
-        + β 1/N Σ_n || g(h_n) - t_n ||²                          (FitNets, equation 3)
+        + β 1/NF Σ_n || g(h_n) - t_n ||²                         (FitNets, equation 3)
     q_n = mean over the teachers of softmax(z_n / T)
 
 s and z are the logits of student and teachers on the same view of an image (Beyer et al. 2022: a
 teacher that sees another crop teaches less). N are the labelled and the unlabelled images of a
 batch. With α = 0 no label is looked at: any images do. T² keeps the second term's gradient at one
 size for all T. With hints (β > 0) the pooled features h of the student, through a linear map g that
-learns with it, are drawn to those of the first teacher, t (Romero et al. 2015). Regression takes
-the squared error to the teachers' mean, several labels an image their Bernoulli probabilities.
+learns with it, are drawn to the F features t of the first teacher (Romero et al. 2015). Regression
+takes the squared error to the teachers' mean, several labels an image their Bernoulli
+probabilities.
 """
 
 from dataclasses import dataclass
@@ -33,15 +34,15 @@ from fewlabels.methods.method import (
     Views,
     logged,
 )
-from fewlabels.models.structure import embed, seen_by_head
+from fewlabels.models.structure import blank_pass, embed, seen_by_head
 from fewlabels.settings import between
 
 
 @dataclass(frozen=True)
 class Settings:
-    alpha: float = 0.1  # α; ours: few labels say less than a teacher on all images
-    temperature: float = 2.0  # T; ours, between the paper's 1 and 20
-    hints: float = 0.0  # β
+    alpha: float = 0.1  # α, of the labels; ours: they say less than a teacher on all images
+    temperature: float = 2.0  # T, flattens what is said of the classes; ours, the paper's: 1 to 20
+    hints: float = 0.0  # β, of the hints; 0 for none
     ratio: int = 4  # unlabelled images for each labelled one
 
     def __post_init__(self) -> None:
@@ -67,11 +68,11 @@ class Distill(Method):
         if self.settings.hints:
             blank = torch.zeros(2, 3, networks.size, networks.size)
             blank = blank.to(next(networks.student.parameters()).device)
-            with torch.no_grad():
-                teacher, student = (
-                    embed(net.eval(), blank) for net in (networks.teachers[0], networks.student)
-                )
-            self.regressor = nn.Linear(student.shape[1], teacher.shape[1])  # g
+            width = {}
+            for net in (networks.student, networks.teachers[0]):
+                with blank_pass(net):
+                    width[net] = embed(net, blank).shape[1]
+            self.regressor = nn.Linear(width[networks.student], width[networks.teachers[0]])  # g
 
     def step(self, student: Student, batch: Batch, progress: float) -> Step:
         assert batch.strong is not None

@@ -3,7 +3,7 @@
     L = 1/B Σ_b H(y_b, p(weak(x_b)))                                              (equation 3)
       + λ 1/U Σ_u 1[max q_u >= τ] H(argmax q_u, p(strong(u)))                      (equation 4)
 
-with q_u = p(weak(u)), aligned to the estimated prior (section 2.4 with ReMixMatch's alignment) and
+with q_u = p(weak(u)), aligned to the estimated prior (section 2.5, with ReMixMatch's alignment) and
 carrying no gradient. The masked sum is divided by all U, not by the images kept: the weight of the
 unlabelled term grows with the model's confidence. Where an image has several labels, each class is
 a decision of its own, kept where p >= τ or p <= 1 - τ, without alignment (ours).
@@ -22,7 +22,7 @@ from fewlabels.settings import between
 
 @dataclass(frozen=True)
 class Settings(ConsistencySettings):
-    threshold: float = 0.95  # τ
+    threshold: float = 0.95  # τ, of the weak view's confidence
     align: bool = True  # distribution alignment; the paper's own variant, not its default
     momentum: float = 0.99  # of the alignment's moving average; ours, for a few hundred steps
 

@@ -27,7 +27,7 @@ from fewlabels.settings import between
 
 @dataclass(frozen=True)
 class Settings(ConsistencySettings):
-    threshold: float = 0.95  # τ
+    threshold: float = 0.95  # τ, of the class that is learnt best
     align: bool = False  # distribution alignment; not in the paper
     momentum: float = 0.99  # of the alignment's moving average; ours
 

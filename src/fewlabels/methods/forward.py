@@ -20,7 +20,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from fewlabels.methods.method import Batch, Student
@@ -48,18 +49,23 @@ def selected(student: Student, batch: Batch, teach: Teach) -> tuple[Tensor, Tens
     number: each new shape of a batch costs a set-up."""
     assert batch.weak is not None
     assert batch.strong is not None
-    statistics = WholeBatch()
+    statistics, norms = WholeBatch(), batch_norms(student)
     with torch.no_grad(), statistics:
-        if normalises_by_batch(student):
+        if norms:
             _, weak, _ = together(student, batch.x, batch.weak, batch.strong)
         else:
             weak = student(batch.weak)
     taught = teach(weak)
     order = torch.argsort(taught.of_image, descending=True, stable=True)
-    some = int((taught.of_image > 0).sum())
+    some = max(int((taught.of_image > 0).sum()), 2 - len(batch.x))  # batch norm needs two images
     rows = order[: -(-some // len(batch.x)) * len(batch.x)]  # whole multiples of B
+    # with momentum None the running statistics are means over so many batches: one a step
+    counts = [n.num_batches_tracked for n in norms if n.num_batches_tracked is not None]
+    before = [count.clone() for count in counts]
     with statistics:
         labelled, strong = together(student, batch.x, batch.strong[rows])
+    for count, earlier in zip(counts, before, strict=True):
+        count.copy_(earlier)
     return labelled, strong, rows, taught
 
 
@@ -75,8 +81,14 @@ def worth_selecting(student: Student, kept: float) -> bool:
 
 def normalises_by_batch(student: Student) -> bool:
     """Whether an image's output depends on the others of its batch."""
-    modules = student.modules() if isinstance(student, torch.nn.Module) else ()
-    return any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) and m.training for m in modules)
+    return bool(batch_norms(student))
+
+
+def batch_norms(student: Student) -> list[_BatchNorm]:
+    """The layers that take their statistics from the batch."""
+    modules = student.modules() if isinstance(student, nn.Module) else ()
+    norms = [m for m in modules if isinstance(m, _BatchNorm)]
+    return [m for m in norms if m.training or m.running_mean is None]
 
 
 class WholeBatch(TorchFunctionMode):
@@ -124,7 +136,7 @@ class WholeBatch(TorchFunctionMode):
         self._layer += 1
         with torch.no_grad():
             axes = [0, *range(2, x.ndim)]
-            var, own_mean = torch.var_mean(x, axes, correction=0)
+            var, own_mean = torch.var_mean(x.to(mean.dtype), axes, correction=0)
             r = (var + eps).sqrt() * scale  # equation 2 of the paper
             d = (own_mean - mean) * scale
         gain = r if weight is None else weight * r

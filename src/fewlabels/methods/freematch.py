@@ -5,13 +5,14 @@
     τ(c) = τ p̃(c) / max_c p̃(c)                                                      (equation 7)
     L_u = 1/U Σ_u 1[max q_u > τ(argmax q_u)] H(argmax q_u, Q_u)                     (equation 8)
     h̃ ← m h̃ + (1 - m) hist_u argmax q_u                                             (equation 10)
-    L_f = H( norm(p̃ / h̃), norm(p̄ / h̄) )                                             (equation 11)
-    L = 1/B Σ_b H(y_b, p(weak(x_b))) + λ L_u + λ_f L_f                              (equation 13)
+    L_f = -H( norm(p̃ / h̃), norm(p̄ / h̄) )                                            (equation 11)
+    L = 1/B Σ_b H(y_b, p(weak(x_b))) + λ L_u + λ_f L_f                              (equation 12)
 
 with q the weak, Q the strong view's probabilities; p̄ the mean and h̄ the histogram of Q over the
-images kept; τ, p̃ and h̃ start at 1/K. The paper prints L_f with a minus, which would drive the
-strong views away from what its text asks for: that they spread over the classes as the weak ones
-do. Ours is the plus; tests/methods/test_freematch.py shows where each of them pushes.
+images kept; τ, p̃ and h̃ start at 1/K. The minus is the paper's and its code's, and is right: a
+class that is said too often has h̄ above p̄, so a small p̄ / h̄, and raising the cross-entropy takes
+more from it. With a plus, which would bring the two distributions together, that class takes all;
+tests/methods/test_freematch.py shows where each of them leads.
 """
 
 from dataclasses import dataclass
@@ -27,8 +28,8 @@ from fewlabels.settings import between
 
 @dataclass(frozen=True)
 class Settings(ConsistencySettings):
-    fairness: float = 0.01  # λ_f; the paper's, 0.001 to 0.05
-    momentum: float = 0.99  # m; ours, for a few hundred steps, the paper's is 0.999
+    fairness: float = 0.01  # λ_f, of the fairness loss; the paper's is 0.001 to 0.05
+    momentum: float = 0.99  # m of all averages; ours, for a few hundred steps, the paper's is 0.999
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -68,7 +69,7 @@ class FreeMatch(Consistency):
         histogram = _histogram(kept.argmax(1), kept)
         aim = _normalised(_over(self.mean, self.histogram))
         is_now = _normalised(_over(kept.mean(0), histogram))
-        return -(aim * (is_now + 1e-12).log()).sum()
+        return (aim * (is_now + 1e-12).log()).sum()  # minus the cross-entropy
 
 
 def _histogram(classes: Tensor, like: Tensor) -> Tensor:

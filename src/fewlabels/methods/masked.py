@@ -51,6 +51,6 @@ class Masked(Decoded):
         """Which pixels are hidden, [M, 1, H, W]: as many patches of every image."""
         side = self.settings.patches
         order = torch.rand(len(images), side * side).argsort(1)
-        patches = order < round(self.settings.hidden * side * side)
+        patches = order < max(1, round(self.settings.hidden * side * side))
         grid = patches.view(-1, 1, side, side).float()
         return (F.interpolate(grid, images.shape[2:]) > 0.5).to(images.device)

@@ -38,7 +38,7 @@ from fewlabels.settings import between
 
 @dataclass(frozen=True)
 class Settings:
-    weight: float = 10.0  # w: the paper's 100 is of the mean over 10 classes, ours of the sum
+    weight: float = 10.0  # w, of agreement; the paper's 100: of a mean over 10 classes, not a sum
     ramp: float = 0.3  # R as a part of training; the paper's 40,000 of 150,000 steps
     ratio: int = 4  # unlabelled images for each labelled one
 

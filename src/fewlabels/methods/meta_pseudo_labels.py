@@ -45,9 +45,9 @@ from fewlabels.settings import between
 class Settings:
     weight: float = 1.0  # λ of UDA at its full height; ours, the paper's is 8
     ramp: float = 0.1  # the part of training over which λ rises; ours
-    temperature: float = 0.7  # of UDA
-    threshold: float = 0.6  # of UDA
-    momentum: float = 0.99  # of h̄; ours
+    temperature: float = 0.7  # T of UDA, below 1 sharpens the target
+    threshold: float = 0.6  # β of UDA, of the weak view's confidence
+    momentum: float = 0.99  # of h̄, the moving average; ours
     tune: float = 0.2  # the last part of training: the student on the labels; ours
     ratio: int = 4  # unlabelled images for each labelled one; ours, the paper's is 7
 

@@ -106,7 +106,8 @@ class Method(nn.Module):
         prior = estimated_prior(facts.label_counts)
         self.register_buffer("prior", prior)
         # zeros where nothing is adjusted: x + 0 is x
-        self.register_buffer("log_prior", prior.log() * facts.adjust)
+        adjusts = facts.adjust and facts.task == SINGLE
+        self.register_buffer("log_prior", prior.log() * adjusts)
 
     def begin(self, networks: Networks) -> None:
         """Called once, before the first step: makes what depends on the student's shape."""

@@ -34,8 +34,8 @@ from fewlabels.settings import between
 class PretextSettings:
     """What every pretext task takes."""
 
-    weight: float = 1.0  # w
-    labelled: float = 1.0  # v; 0 for the task alone
+    weight: float = 1.0  # w, of the task's loss
+    labelled: float = 1.0  # v, of the labels' loss; 0 for the task alone
     ratio: int = 4  # images of the task for each labelled one
 
     def __post_init__(self) -> None:

@@ -32,9 +32,9 @@ from fewlabels.settings import between, one_of
 
 @dataclass(frozen=True)
 class Settings:
-    weight: float = 3.0  # α_f
+    weight: float = 3.0  # α_f, of the unlabelled loss in the end
     begin: float = 0.2  # T1 as a part of training; ours, the paper's are counts of updates
-    full: float = 0.6  # T2
+    full: float = 0.6  # T2 likewise: from there on α is α_f
     ratio: int = 4  # unlabelled images for each labelled one; ours, the paper's is 8
     view: str = "weak"  # of all images: weak or strong
 

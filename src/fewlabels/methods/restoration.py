@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fewlabels.errors import UserError
 from fewlabels.methods.method import Batch
 from fewlabels.methods.pretext import Decoded, PretextSettings
 from fewlabels.settings import between
@@ -45,6 +46,8 @@ class Restoration(Decoded):
     def degraded(self, x: Tensor) -> Tensor:
         """Each of the images [M, C, H, W] in one of four ways, drawn at random."""
         by, size = self.settings.reduction, x.shape[2:]
+        if by > min(size):
+            raise UserError(f"reduction {by}: more than the image has pixels")
         noise = torch.randn(x.shape).to(x)  # drawn on the CPU, whose generator is checkpointed
         small = F.interpolate(x, scale_factor=1 / by, mode="area")
         ways = torch.stack(

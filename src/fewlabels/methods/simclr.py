@@ -23,8 +23,8 @@ from fewlabels.settings import between
 
 @dataclass(frozen=True)
 class Settings(PretextSettings):
-    temperature: float = 0.5  # τ, the paper's for CIFAR-10
-    dimensions: int = 128  # of z
+    temperature: float = 0.5  # τ, low minds the nearest views most; the paper's for CIFAR-10
+    dimensions: int = 128  # of z, the projection
 
     def __post_init__(self) -> None:
         super().__post_init__()

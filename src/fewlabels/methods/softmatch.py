@@ -6,7 +6,7 @@ lost and no unsure one counts much.
     L = 1/B Σ_b H(y_b, p(weak(x_b))) + λ 1/U Σ_u w(a_u) H(argmax p_u, p(strong(u)))
 
 μ starts at 1/K and σ² at 1. p_u are the weak view's probabilities and a_u the same after alignment
-(section 3.3: it changes the weight, never the pseudo-label), here toward the estimated prior where
+(section 3.2: it changes the weight, never the pseudo-label), here toward the estimated prior where
 the paper takes a uniform one.
 """
 
@@ -25,7 +25,7 @@ from fewlabels.settings import between
 @dataclass(frozen=True)
 class Settings(ConsistencySettings):
     align: bool = True  # alignment of the probabilities that the weight comes from
-    momentum: float = 0.99  # m; ours, for a few hundred steps, the paper's is 0.999
+    momentum: float = 0.99  # m of all averages; ours, for a few hundred steps, the paper's is 0.999
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -50,4 +50,4 @@ class SoftMatch(Consistency):
         self.mean.lerp_(confidence.mean(), 1 - self.settings.momentum)
         self.variance.lerp_(variance, 1 - self.settings.momentum)
         short = (self.mean - confidence).clamp_min(0)  # of the mean
-        return Taught(p.argmax(1), torch.exp(-(short**2) / (2 * self.variance)))
+        return Taught(p.argmax(1), torch.exp(-(short**2) / (2 * self.variance.clamp_min(1e-12))))

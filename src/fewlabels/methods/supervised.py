@@ -26,7 +26,7 @@ from fewlabels.settings import between, one_of
 
 @dataclass(frozen=True)
 class Settings:
-    label_smoothing: float = 0.0  # ε
+    label_smoothing: float = 0.0  # ε, the part of a label that is spread over all classes
     view: str = "strong"  # the augmentation of the labelled images: weak or strong
 
     def __post_init__(self) -> None:

@@ -1,7 +1,7 @@
 """Unsupervised data augmentation (Xie et al. 2020): the sharpened prediction on a weak view is the
 target of the strong view, where the weak one is confident.
 
-    L = L_TSA + λ 1/U Σ_u 1[max p_u >= β] KL( softmax(z_u / T) || p(strong(u)) )
+    L = L_TSA + λ 1/U Σ_u 1[max p_u > β] KL( softmax(z_u / T) || p(strong(u)) )
     L_TSA = Σ_b 1[p(y_b | x_b) <= η] H(y_b, p(x_b)) / Σ_b 1[p(y_b | x_b) <= η]       (section 2.3)
     η = α (1 - 1/K) + 1/K,   α = 1 - exp(-5t), t, exp(5 (t - 1))  for log, linear, exp
 
@@ -29,8 +29,8 @@ SCHEDULES = ("none", "linear", "log", "exp")
 
 @dataclass(frozen=True)
 class Settings(ConsistencySettings):
-    temperature: float = 0.4  # T
-    threshold: float = 0.8  # β
+    temperature: float = 0.4  # T, below 1 sharpens the target
+    threshold: float = 0.8  # β, of the weak view's confidence
     tsa: str = "none"  # training signal annealing: none, linear, log, exp
 
     def __post_init__(self) -> None:
@@ -54,7 +54,7 @@ class UDA(OfEntries):
             sure = self.sure_entries(weak, self.settings.threshold)
             return Taught((weak / t).sigmoid(), sure.weight)
         confidence = weak.softmax(1).amax(1)  # [U]
-        weight = (confidence >= self.settings.threshold).to(weak.dtype)
+        weight = (confidence > self.settings.threshold).to(weak.dtype)
         return Taught(sharpened(weak, t), weight)
 
     def unlabelled_loss(self, strong: Tensor, taught: Taught, count: int) -> Tensor:

@@ -106,14 +106,16 @@ def seen_by_head(model: nn.Module) -> Iterator[list[Tensor]]:
 
 def last_map(model: nn.Module, size: int) -> str:
     """The path of the unit that makes the last map below the head: the smallest of `features`, or
-    a transformer's last tokens.
+    a transformer's last tokens, where these come later.
 
     UserError for a model that has neither, such as a perceptron.
     """
     blank = torch.zeros(2, 3, size, size, device=next(model.parameters()).device)
     with blank_pass(model):
-        found = maps(model, blank)
-    return found[-1][0] if found else _last_tokens(model, blank)
+        made = {path for path, _ in maps(model, blank)[-1:]} | set(_tokens(model, blank)[-1:])
+    if not made:
+        raise UserError(f"{type(model).__name__} makes no map of an image that could be decoded")
+    return [path for path, _ in _opened(model) if path in made][-1]
 
 
 @contextmanager
@@ -124,7 +126,8 @@ def seen_at(model: nn.Module, path: str) -> Iterator[list[Tensor]]:
 
     def look(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
         if output.ndim == 3:
-            side = math.isqrt(output.shape[1])
+            count = output.shape[1] - getattr(model, "num_prefix_tokens", 0)  # as timm says
+            side = math.isqrt(count if math.isqrt(count) ** 2 == count else output.shape[1])
             tokens = output[:, output.shape[1] - side * side :]  # class tokens come first
             output = tokens.transpose(1, 2).reshape(len(tokens), -1, side, side)
         elif output.shape[2] != output.shape[3]:
@@ -138,9 +141,11 @@ def seen_at(model: nn.Module, path: str) -> Iterator[list[Tensor]]:
         hook.remove()
 
 
-def _last_tokens(model: nn.Module, blank: Tensor) -> str:
-    """The path of the last unit that makes tokens [N, T, D]."""
-    top, made, hooks = head(model)[0], [], []
+def _tokens(model: nn.Module, blank: Tensor) -> list[str]:
+    """The paths of the units below the head that make tokens [N, T, D], in the order in which they
+    do."""
+    top, hooks = head(model)[0], []
+    made: list[str] = []
 
     def note(path: str) -> Callable[..., None]:
         def hook(_: nn.Module, __: tuple[Tensor, ...], output: object) -> None:
@@ -150,17 +155,15 @@ def _last_tokens(model: nn.Module, blank: Tensor) -> str:
         return hook
 
     for path, module in _opened(model):
-        if path != top:
-            hooks.append(module.register_forward_hook(note(path)))
+        if path == top:
+            break
+        hooks.append(module.register_forward_hook(note(path)))
     try:
-        with blank_pass(model):
-            model(blank)
+        model(blank)
     finally:
         for hook in hooks:
             hook.remove()
-    if not made:
-        raise UserError(f"{type(model).__name__} makes no map of an image that could be decoded")
-    return made[-1]
+    return made
 
 
 def features(model: nn.Module, x: Tensor) -> tuple[Tensor, ...]:

@@ -7,6 +7,9 @@ thrown away. A pool with validation images of its own needs no trial.
 
     labels only: trial, goes on  ->  the other method: trial  ->  choice  ->  the chosen one goes on
 
+Before another method learns from them, the guard leaves out unlabelled images that look like none
+of the classes (`procedures/guard.py`).
+
 Whether images may be mirrored or turned is decided after the first of these stages, which therefore
 learns without; a pool with validation images has such a first part of labels only too.
 
@@ -23,6 +26,7 @@ from scipy.stats import binomtest
 
 from fewlabels.errors import UserError
 from fewlabels.methods import METHODS
+from fewlabels.procedures.guard import Guarded, guard
 from fewlabels.procedures.heads import probed
 from fewlabels.procedures.invariance import Decision, decide
 from fewlabels.procedures.prepare import Rows
@@ -48,6 +52,7 @@ class Chosen:
     why: str  # one sentence
     decisions: tuple[Decision, ...]  # about mirroring and turning
     policies: dict[str, str]  # of each view, as they were in the end
+    guarded: Guarded | None = None  # what the guard found; None where it was not asked
     beside: str = BASELINE  # the labels-only method that `val` and `test` hold too
     ask: Callable[[Rows], NDArray[np.float64]] | None = None  # the final model, where that is quick
 
@@ -105,6 +110,12 @@ def run(context: Context) -> Chosen:
         context = replace(context, invariant=found)
     train("labels only", BASELINE, 1 - begin, share)
     judged = 0 if trials else -1  # the stage that has not seen the validation images' labels
+    guarded = None
+    if not alone and context.config.guard == "on":
+        guarded = guard(context, stages[BASELINE][judged].weights)
+        context.events.say(str(guarded))
+        kept = np.setdiff1d(data.unlabelled, guarded.out)
+        context = replace(context, data=replace(data, unlabelled=kept))
     if alone:
         chosen = BASELINE
         why = "labels only, as asked" if asked == BASELINE else "there are no unlabelled images"
@@ -139,6 +150,7 @@ def run(context: Context) -> Chosen:
         why=why,
         decisions=decisions,
         policies={view: str(policy) for view, policy in context.policies.items()},
+        guarded=guarded,
     )
 
 

@@ -61,6 +61,7 @@ TRAINING = (
     "weak",
     "flip",
     "rotate",
+    "guard",
     "balance",
     "mix",
     "freeze",
@@ -114,6 +115,7 @@ class Config:
     weak: str | None = None  # and of the weak one
     flip: str = "auto"  # whether a mirrored image shows the same: auto, on, off
     rotate: str = "auto"  # and one turned by quarters
+    guard: str = "on"  # whether unlabelled images that look like no class are left out: on, off
     balance: str = "none"  # of classes that are not equally frequent: none, sampling, logits
     mix: str = "none"  # of labelled images: none, mixup, cutmix
     tta: str = "none"  # test-time augmentation: none, flip, crop, flip+crop
@@ -151,6 +153,7 @@ class Config:
             raise UserError(f"--layer-decay has no effect with --freeze {ALL}")
         if self.init is not None:
             Initialisation.parse(self.init)
+        one_of("--guard", self.guard, ("on", "off"))
         one_of("--balance", self.balance, ("none", "sampling", "logits"))
         one_of("--tta", self.tta, tuple(TTA))
         Mix.parse(self.mix)

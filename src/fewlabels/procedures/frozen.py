@@ -24,6 +24,7 @@ from fewlabels.procedures.embedding import Features, embedded
 from fewlabels.procedures.heads import takes_head, with_head
 from fewlabels.procedures.prepare import Rows
 from fewlabels.procedures.probes import (
+    SPREADS,
     USUAL,
     knn,
     linear_probe,
@@ -39,7 +40,7 @@ def run(context: Context) -> Chosen:
     """Embeds, fits, and only then looks at the test images."""
     data, method = context.data, context.config.method
     settings = resolve(method, context.config.settings)
-    spreads = method == "label_spreading"
+    spreads = method in SPREADS
     if spreads and not len(data.unlabelled):
         raise UserError(
             f"--method {method}: {data.pool.origin} has no unlabelled images; take linear_probe"

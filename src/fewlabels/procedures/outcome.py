@@ -69,6 +69,13 @@ def result(context: Context, chosen: Chosen) -> dict[str, Any]:
     }
     summary["views"] = chosen.policies
     summary["decisions"] = [str(decision) for decision in chosen.decisions]
+    if chosen.guarded is not None:
+        summary["guard"] = {
+            "said": str(chosen.guarded),
+            "left_out": len(chosen.guarded.out),
+            "scored": chosen.guarded.scored,
+            "names": [data.pool.source.name(int(row)) for row in chosen.guarded.out],
+        }
     summary["verdict"] = verdict(summary)
     summary["skipped"] = [vars(item) for item in data.skipped]
     return summary
@@ -131,8 +138,15 @@ def write_predictions(context: Context, chosen: Chosen, path: Path) -> None:
 
 
 def write_gallery(context: Context, chosen: Chosen, path: Path) -> None:
-    """Pictures: the most confident right and wrong predictions, and some pseudo-labels."""
+    """Pictures: the most confident right and wrong predictions, some pseudo-labels, and some of
+    the images that the guard has left out."""
     data = context.data
+
+    def said(some: Rows) -> NDArray[np.float64]:
+        if chosen.ask is not None:
+            return chosen.ask(some)
+        return context.probabilities(context.model(chosen.final.weights), some)
+
     rows = data.test if len(data.test) else context.val_rows
     p = (chosen.test if len(data.test) else chosen.val)[chosen.method]
     right, sure = _right(p, data, rows), np.argsort(-p.max(1), kind="stable")
@@ -142,16 +156,16 @@ def write_gallery(context: Context, chosen: Chosen, path: Path) -> None:
     }
     shown = [(kind, int(rows[i]), p[i]) for kind, which in best.items() for i in which[:PICTURES]]
     rng = np.random.default_rng(context.config.seed)
-    pool = rng.permutation(data.unlabelled)[:PSEUDO_LABELLED]
-    if chosen.ask is not None:
-        q = chosen.ask(pool)
-    else:
-        q = context.probabilities(context.model(chosen.final.weights), pool)
+    out = chosen.guarded.out if chosen.guarded else data.unlabelled[:0]
+    pool = rng.permutation(np.setdiff1d(data.unlabelled, out))[:PSEUDO_LABELLED]
+    q = said(pool)
     # half as they come, half where the model is least sure: both belong to the picture
     doubtful = np.argsort(q.max(1), kind="stable")[: PICTURES // 2].tolist()
     common = [i for i in range(len(pool)) if i not in set(doubtful)][: PICTURES // 2]
     some = sorted(common + doubtful, key=lambda i: -q[i].max())
     shown += [("pseudo", int(pool[i]), q[i]) for i in some]
+    strangers = rng.permutation(out)[:PICTURES]
+    shown += [("stranger", int(row), p) for row, p in zip(strangers, said(strangers), strict=True)]
     _write(
         pa.table(
             {

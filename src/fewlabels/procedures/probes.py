@@ -34,11 +34,24 @@ ABSENT = -30.0  # the logit of a class without any label
 
 @dataclass(frozen=True)
 class LinearProbe:
-    """Multinomial logistic regression; its L2 penalty is chosen by cross-validation."""
+    """Linear probe (Alain and Bengio 2016): fits a linear classifier to the labelled features.
+
+        min over W, b of C Σ_b H(y_b, softmax(W h_b + b)) + 1/2 ||W||²
+
+    h_b are the features, standardised. The strength C of the fit against the L2 penalty is chosen
+    by cross-validation on the labels.
+    """
 
 
 @dataclass(frozen=True)
 class KNN:
+    """Nearest neighbours (Wu et al. 2018): the most similar labelled images vote on the class.
+
+        w_c = Σ_{i among the k nearest} exp(cos(h_i, h) / τ) 1[y_i = c]             (section 3.4)
+
+    h are the features of the image and h_i those of the labelled ones; τ = 0.07 is the paper's.
+    """
+
     k: int = 10  # neighbours that vote
 
     def __post_init__(self) -> None:
@@ -47,7 +60,14 @@ class KNN:
 
 @dataclass(frozen=True)
 class LabelSpreading:
-    """Defaults are those of Iscen et al. 2019."""
+    """Label spreading (Iscen et al. 2019): carries labels along the graph of similar images to the
+    unlabelled ones, and fits a linear classifier to all of them.
+
+        (I - α S) Z = Y,   S = D^(-1/2) (A + Aᵀ) D^(-1/2),   A_ij = max(cos_ij, 0)^γ
+
+    over the k nearest neighbours. An image's class is the largest of its row of Z, and weighs as
+    much as it is certain, evened out over the classes. Defaults are the paper's.
+    """
 
     k: int = 50  # neighbours in the graph
     alpha: float = 0.99  # how far labels spread
@@ -64,6 +84,7 @@ FROZEN: dict[str, type[Any]] = {
     "knn": KNN,
     "label_spreading": LabelSpreading,
 }
+SPREADS = ("label_spreading",)  # which of them learn from the unlabelled images too
 
 
 def resolve(name: str, settings: dict[str, Any]) -> Any:

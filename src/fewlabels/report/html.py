@@ -68,6 +68,7 @@ def render(run: read.Run) -> str:
         log=timeline.table(found),
         **_classes(run),
         gallery=_gallery(run),
+        guard=run.result.get("guard"),
         skipped=run.result.get("skipped") or [],
         settings=list(tables.flatten(run.config)),
         command=run.config.get("command"),

@@ -48,10 +48,10 @@ def print_listing(rows: Sequence[Entry], more: int, console: Console) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def show(table: Table, console: Console) -> None:
-    """A table, with room for whole rows where the output is a file."""
+def show(table: Table, console: Console, columns: int = FILE) -> None:
+    """A table, with room for whole rows, of so many columns, where the output is a file."""
     width = console.width
-    console.width = width if console.is_terminal else FILE
+    console.width = width if console.is_terminal else columns
     console.print(table)
     console.width = width
 

@@ -5,6 +5,7 @@ more of the optimiser where the method learns from how the student's went. Learn
 see progress, which comes from the budget: steps, or seconds on the clock.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,7 +100,7 @@ def fit(
         restore(student.module, state["model"])
         restore(ema.model, state["ema"])
         optimiser.restore(optim.optimizer, state["optimiser"])
-        method.load_state_dict(state["method"])
+        restore(method, state["method"])
         torch.set_rng_state(state["rng"])
         best = state["best"]
         step, images, already = state["step"], state["images"], state["seconds"]
@@ -107,10 +108,14 @@ def fit(
         listener.resumed(step)
     clock = Clock(already)
 
-    def descend(loss: torch.Tensor) -> None:
+    def descend(loss: torch.Tensor) -> float:
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise UserError(f"the loss became {value} at step {step}: try a lower --lr")
         optim.zero_grad(set_to_none=True)  # what the loss does not reach stays as it is
         fabric.backward(loss)
         optim.step()
+        return value
 
     def save() -> None:
         checkpoint.save(
@@ -150,10 +155,7 @@ def fit(
             result = method.step(student, batch, progress)
         auxiliary = auxiliary_loss(student.module, batch.y)
         objective = result.loss if auxiliary is None else result.loss + auxiliary
-        loss = float(objective.detach())
-        if loss != loss or loss in (float("inf"), -float("inf")):
-            raise UserError(f"the loss became {loss} at step {step}: try a lower --lr")
-        descend(objective)
+        loss = descend(objective)
         with fabric.autocast():
             reply = method.respond()
         if reply is not None:
