@@ -293,12 +293,15 @@ def main() -> None:
     parser.add_argument("--signs", type=Path, help="folder of sign-digits-<labels>-s<draw>.csv")
     parser.add_argument("--cifar", type=Path, help="CIFAR-10's train.parquet")
     parser.add_argument("--table", help="only this table: methods, best, polluted, imbalanced")
+    parser.add_argument("--only", default="", help="only these methods, separated by commas")
     parser.add_argument("--jobs", type=int, default=2, help="cells side by side, a thread each")
     arguments = parser.parse_args()
     sources = pools.Sources(arguments.signs, arguments.cifar)
     rows, lock = {key(row): row for row in read()}, Lock()
     wanted = [cell for cell in cells() if cell not in rows]
     wanted = [cell for cell in wanted if arguments.table in (None, cell.table)]
+    some = arguments.only.split(",")
+    wanted = [cell for cell in wanted if some == [""] or cell.method in some]
 
     def one(cell: Cell) -> None:
         row = run(cell, arguments.out, sources)

@@ -1,10 +1,12 @@
 """Masked image modelling (SimMIM, Xie et al. 2022): fills in patches that are hidden.
 
     L_task = 1/|H| Σ_{i in H} | decode(f(x with H hidden))_i - x_i |                  (equation 1)
-    L = v 1/B Σ_b H(y_b, p(x_b)) + w L_task
+    L = L_task in the first part of training, then 1/B Σ_b H(y_b, p(x_b))
 
 H are the pixels of randomly drawn patches; only they count. A hidden patch has the images' mean
-colour, 0 after normalisation, where SimMIM learns a token: a convolutional net has no tokens.
+colour, 0 after normalisation, where SimMIM learns a token: a convolutional net has no tokens. The
+task comes first and the labels after it, as in the paper: both at once, in one batch norm with
+pictures that are full of holes, were worse than labels only.
 """
 
 from dataclasses import dataclass
@@ -23,6 +25,8 @@ from fewlabels.settings import between
 @dataclass(frozen=True)
 class Settings(PretextSettings):
     hidden: float = 0.6  # the part of the patches that is hidden
+    weight: float = 0.0  # w, of the task's loss beside the labels'
+    alone: float = 0.5  # the first part of training, of the task alone; ours
     patches: int = 8  # along each side; ours, for small images: the paper's is 6 (192 px of 32)
 
     def __post_init__(self) -> None:

@@ -56,7 +56,8 @@ class Batch:
 
 @dataclass(frozen=True)
 class Step:
-    """The loss [] to descend, the labelled logits [B, K], and numbers for the log."""
+    """The loss [] to descend, the labelled logits [B, K] (none where a step shows no labelled
+    images), and numbers for the log."""
 
     loss: Tensor
     logits: Tensor

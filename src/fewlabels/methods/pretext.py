@@ -1,9 +1,10 @@
 """What pretext tasks share: a task without labels trains the features that the labels use.
 
+    L = L_task(all images) in the first part of training, if there is one, then
     L = v 1/B Σ_b H(y_b, p(x_b)) + w L_task(all images)
 
-Both losses at once (S4L, Zhai et al. 2019, equation 1), from one forward pass; with v = 0 the task
-alone, as for pre-training.
+Both losses at once (S4L, Zhai et al. 2019, equation 1), from one forward pass, or the task first and
+then the labels (w = 0), or the task alone (v = 0), as for pre-training.
 """
 
 from contextlib import AbstractContextManager
@@ -34,13 +35,15 @@ from fewlabels.settings import between
 class PretextSettings:
     """What every pretext task takes."""
 
-    weight: float = 1.0  # w, of the task's loss
+    weight: float = 1.0  # w, of the task's loss beside the labels'
     labelled: float = 1.0  # v, of the labels' loss; 0 for the task alone
+    alone: float = 0.0  # the first part of training, of the task alone
     ratio: int = 4  # images of the task for each labelled one
 
     def __post_init__(self) -> None:
         between("weight", self.weight, 0)
         between("labelled", self.labelled, 0)
+        between("alone", self.alone, 0, 1)
         between("ratio", self.ratio, 1, 1000)
 
 
@@ -84,17 +87,21 @@ class Pretext(Method):
         raise NotImplementedError
 
     def step(self, student: Student, batch: Batch, progress: float) -> Step:
-        images = self.inputs(batch)  # [M, C, H, W]
-        shown = torch.cat([batch.x, images]) if self.settings.labelled else images
+        v, w = self.settings.labelled, self.settings.weight
+        if not v or progress < self.settings.alone:
+            v, w = 0.0, 1.0
+        x = batch.x if v else batch.x[:0]  # [B or 0, C, H, W]
+        images = self.inputs(batch) if w else batch.x[:0]  # [M or 0, C, H, W]
         with self.watched() as seen:
-            outputs = student(shown)
-        task = self.task(self.head(seen[0][len(shown) - len(images) :]), batch)
-        loss, logs = self.settings.weight * task, logged(task=task)
-        labelled = outputs[: len(shown) - len(images)]
-        if self.settings.labelled:
+            outputs = student(torch.cat([x, images]))
+        labelled = outputs[: len(x)]
+        loss, logs = outputs.new_zeros(()), {}
+        if w:
+            task = self.task(self.head(seen[0][len(x) :]), batch)
+            loss, logs = loss + w * task, logs | logged(task=task)
+        if v:
             supervised = self.supervise(labelled, batch.y).mean()
-            loss = loss + self.settings.labelled * supervised
-            logs |= logged(labelled=supervised)
+            loss, logs = loss + v * supervised, logs | logged(labelled=supervised)
         return Step(loss, labelled, logs)
 
 

@@ -1,10 +1,11 @@
 """Restoration (after the image processing transformer, Chen et al. 2021): undoes a degradation.
 
     L_task = 1/M Σ_m | decode(f(degraded(x_m))) - x_m |                               (equation 4)
-    L = v 1/B Σ_b H(y_b, p(x_b)) + w L_task
+    L = L_task in the first part of training, then 1/B Σ_b H(y_b, p(x_b))
 
 Each image meets one of several degradations: noise, a lower resolution, blur, lost colours. One
-network undoes them all, without being told which it is.
+network undoes them all, without being told which it is. The task comes first and the labels after
+it, as in the paper.
 """
 
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from fewlabels.settings import between
 
 @dataclass(frozen=True)
 class Settings(PretextSettings):
+    weight: float = 0.0  # w, of the task's loss beside the labels'
+    alone: float = 0.5  # the first part of training, of the task alone; ours
     noise: float = 0.5  # standard deviation, in those of the images' pixels; the paper's 30/255
     reduction: int = 3  # by how much the resolution is lowered, and the width of the blur
 

@@ -154,6 +154,8 @@ class Config:
         if self.init is not None:
             Initialisation.parse(self.init)
         one_of("--guard", self.guard, ("on", "off"))
+        if self.guard == "off" and self.method == "supervised":
+            raise UserError("--guard off: has no effect in the method supervised")
         one_of("--balance", self.balance, ("none", "sampling", "logits"))
         one_of("--tta", self.tta, tuple(TTA))
         Mix.parse(self.mix)
