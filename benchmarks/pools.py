@@ -4,6 +4,7 @@ import csv
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -11,6 +12,7 @@ from PIL import Image
 
 STRANGERS = "cifar"
 IMBALANCED = "sign-digits-10:1"
+_MAKING = Lock()  # two cells may want one pool
 
 
 @dataclass(frozen=True)
@@ -23,19 +25,33 @@ class Sources:
 
 def find(pool: str, seed: int, home: Path, sources: Sources) -> tuple[str, list[str]]:
     """DATA and further arguments of `fewlabels train` for a pool's draw number `seed`."""
+    with _MAKING:
+        return _find(pool, seed, home, sources)
+
+
+def lacking(pool: str, sources: Sources) -> str:
+    """What must be named for that pool, if it is not; else nothing."""
+    if pool != "digits-20" and sources.signs is None:
+        return "--signs, the folder of sign-digits-<labels>-s<draw>.csv"
+    if "+" in pool and sources.cifar is None:
+        return "--cifar, CIFAR-10's train.parquet"
+    return ""
+
+
+def _find(pool: str, seed: int, home: Path, sources: Sources) -> tuple[str, list[str]]:
+    if missing := lacking(pool, sources):
+        raise SystemExit(f"{pool}: name {missing}")
     if pool == "digits-20":
         return "digits", ["--labels-per-class", "2"]
     name, _, strangers = pool.partition("+")
-    if sources.signs is None:
-        raise SystemExit(f"{pool}: name --signs, the folder of {name}-s{seed}.csv")
+    assert sources.signs is not None
     if name == IMBALANCED:
         table = sources.signs / f"sign-digits-50-s{seed}.csv"
         return str(_imbalanced(home / f"imbalanced-{seed}", table, seed)), []
     table = sources.signs / f"{name}-s{seed}.csv"
     if not strangers:
         return str(table), []
-    if sources.cifar is None:
-        raise SystemExit(f"{pool}: name --cifar, CIFAR-10's train.parquet")
+    assert sources.cifar is not None
     return str(_polluted(home / f"{pool}-{seed}", table, sources.cifar, seed)), []
 
 
@@ -92,8 +108,9 @@ def _at(table: Path, row: dict[str, str]) -> str:
 
 
 def _write(path: Path, rows: list[dict[str, str]]) -> Path:
-    with path.open("w", newline="") as file:
+    fresh = path.with_suffix(".part")
+    with fresh.open("w", newline="") as file:
         writer = csv.DictWriter(file, ["image", "label", "split"])
         writer.writeheader()
         writer.writerows(rows)
-    return path
+    return fresh.rename(path)

@@ -1,5 +1,6 @@
 """Every method through the whole of a run: on a pool, beside labels only, resumed, with errors."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -38,10 +39,12 @@ def test_a_pool_without_unlabelled_images_is_told(tmp_path: Path, name: str) -> 
         fl.train(tmp_path / "photos", out=tmp_path / "run", method=name, **QUICK)
 
 
+@pytest.mark.parametrize("tested", [True, False])
 def test_a_distilled_student_is_taught_by_labels_only(
-    split_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    split_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tested: bool
 ) -> None:
-    """The trial's teacher has not seen the held-out labels; the last one has learnt from all."""
+    """With test images a named method needs no trial. A trial's teacher has not seen the held-out
+    labels; the last one has learnt from all."""
     from fewlabels.procedures import auto
 
     taught: dict[str, tuple[object, ...]] = {}
@@ -55,10 +58,16 @@ def test_a_distilled_student_is_taught_by_labels_only(
         return done
 
     monkeypatch.setattr(auto, "run_stage", watched)
-    fl.train(split_folders, out=tmp_path / "run", method="distill", **QUICK)
+    if not tested:
+        shutil.rmtree(split_folders / "test")
+        names = ("unlabelled", "train")  # not a pool that is split for a test
+        assert sorted(path.name for path in split_folders.iterdir()) == sorted(names)
+    run = fl.train(split_folders, out=tmp_path / "run", method="distill", **QUICK)
     assert taught["labels only trial"] == taught["labels only"] == ()
-    assert taught["distill trial"] == (trained["labels only trial"],)
     assert taught["distill"] == (trained["labels only"],)
+    assert taught.get("distill trial") == (None if tested else (trained["labels only trial"],))
+    assert ("val" in run.result) == (not tested)
+    assert run.result["steps"] == QUICK["steps"]
 
 
 @pytest.mark.parametrize("how", ["none", "sampling", "logits"])

@@ -1,16 +1,22 @@
 """Unlabelled images that belong to no class, through a whole run: left out, told, shown."""
 
+import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from conftest import Paint
 from PIL import Image
+from safetensors.torch import load_file
 
 import fewlabels as fl
 from fewlabels.errors import UserError
-from fewlabels.procedures import stage
+from fewlabels.procedures import guard, stage
+from fewlabels.training.events import Events
+from fewlabels.training.loop import TrainSettings
 
 QUICK = {"steps": 20, "batch_size": 8, "img_size": 16, "model": "cnn_small", "device": "cpu"}
 OWN, STRANGE = 60, 90
@@ -43,7 +49,7 @@ def test_strangers_are_left_out_told_and_shown(
 
     monkeypatch.setattr(stage, "batches", watched)
     run = fl.train(polluted, out=tmp_path / "run", method="fixmatch", **QUICK)
-    told = run.result["guard"]
+    told = run.result["guard"] | json.loads((run.path / "guard.json").read_text())
     strange = [name for name in told["names"] if "stripes" in name]
     assert len(strange) >= 0.9 * STRANGE
     assert told["left_out"] - len(strange) <= 0.05 * OWN
@@ -75,3 +81,36 @@ def test_a_pool_of_one_kind_loses_nothing(split_folders: Path, tmp_path: Path) -
 def test_the_guard_has_no_effect_on_labels_only(split_folders: Path) -> None:
     with pytest.raises(UserError, match="--guard off: has no effect in the method supervised"):
         fl.train(split_folders, method="supervised", guard="off", **QUICK)
+
+
+@pytest.mark.parametrize("name", ["flexmatch", "meta_pseudo_labels"])
+def test_a_run_that_is_cut_off_ends_as_if_it_had_not_been(
+    polluted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """In the method's stage, after a checkpoint; the guard is not asked a second time."""
+    settings = QUICK | {"method": name, "seed": 3}
+    whole = fl.train(polluted, out=tmp_path / "whole", **settings)
+    assert whole.result["guard"]["left_out"] > 0
+
+    class CutOff(Exception):
+        pass
+
+    step = Events.step
+
+    def cut(self, progress: float, number: int, rate: float, loss: float) -> None:  # type: ignore[no-untyped-def]
+        if self._stage == name and number == 13:
+            raise CutOff
+        step(self, progress, number, rate, loss)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Events, "step", cut)
+        always = partial(TrainSettings, checkpoint_seconds=0.0, checkpoint_share=1e9)
+        patch.setattr(stage, "TrainSettings", always)
+        with pytest.raises(CutOff):
+            fl.train(polluted, out=tmp_path / "cut", **settings)
+    monkeypatch.setattr(guard, "first_map", None)  # a call would fail
+    run = fl.resume(tmp_path / "cut")
+    ours, theirs = (load_file(r.path / "artefact" / "weights.safetensors") for r in (run, whole))
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    assert run.result["guard"] == whole.result["guard"]
+    assert run.result["test"] == whole.result["test"]

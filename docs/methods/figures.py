@@ -90,6 +90,7 @@ class Figure:
     about: str  # the same in words
     boxes: dict[str, Box]
     arrows: list[Arrow]
+    losses: str = "the losses add up"  # where there are several: how they go together
     height: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -156,13 +157,14 @@ def consistency(title: str, about: str, target: str, loss: str, memory: str = ""
 
 
 def decoded(title: str, about: str, shown: str, loss: str) -> Figure:
-    """Tasks whose answer is the picture itself."""
+    """Tasks whose answer is the picture itself: they come first, the labels after them."""
     boxes = labelled_row(2, "strong view") | {
         "unlabelled": Box("unlabelled", 0, 1, "unlabelled\nimages", 2),
         "shown": Box("view", 1, 1, shown),
         "whole": Box("view", 1, 2, "the same\nweak view"),
         "picture": Box("output", 3, 1, "picture, by one layer\non the last map"),
-        "loss": Box("loss", 4, 1, loss, 2),
+        "labels": Box("loss", 4, 0, "then cross-entropy\nwith the labels"),
+        "loss": Box("loss", 4, 1, f"first the mean\n{loss}", 2),
     }
     arrows = [
         *LABELLED,
@@ -170,7 +172,8 @@ def decoded(title: str, about: str, shown: str, loss: str) -> Figure:
         *chain("unlabelled > whole"),
         *chain("whole > loss", dashed=True),
     ]
-    return Figure(title, about, boxes, arrows)
+    after = f"{about} That is the first part of training; the labelled images follow it, alone."
+    return Figure(title, after, boxes, arrows, "first the lower loss, then the upper one")
 
 
 FEEDBACK = "+ (h - h̄) × cross-\nentropy with ŷ"  # Meta Pseudo Labels' own term
@@ -321,6 +324,7 @@ FIGURES = {
             *chain("drawn > loss", dashed=True),
             *chain("weak again > student > tested > feedback > loss", dashed=True),
         ],
+        "the upper loss trains the teacher, the lower the student",
     ),
     "rotation": Figure(
         "Rotation",
@@ -359,14 +363,14 @@ FIGURES = {
         "Patches of the weak view of an unlabelled image are hidden; one layer on the student's "
         "last map fills them in, and the difference to the view counts where it was hidden.",
         "weak view,\npatches hidden",
-        "w × difference\nwhere hidden",
+        "difference where\nhidden",
     ),
     "restoration": decoded(
         "Restoration",
         "The weak view of an unlabelled image meets noise, a lower resolution, blur or the loss of "
         "its colours; one layer on the student's last map gives the picture as it was.",
         "weak view,\ndegraded",
-        "w × difference",
+        "difference",
     ),
 }
 
@@ -392,14 +396,8 @@ def draw(figure: Figure) -> str:
         parts.append(_line([(x, y - 4), (x + 30, y - 4)], dashed))
         parts.append(f'<text class="note" x="{x + 38}" y="{y}">{words}</text>')
     if sum(box.kind == "loss" for box in figure.boxes.values()) > 1:
-        parts.append(f'<text class="note" x="352" y="{y}">{_sum(figure)}</text>')
+        parts.append(f'<text class="note" x="352" y="{y}">{figure.losses}</text>')
     return "\n".join([*parts, "</svg>", ""])
-
-
-def _sum(figure: Figure) -> str:
-    if "teacher" in figure.boxes and "student's" in figure.boxes:
-        return "the upper loss trains the teacher, the lower the student"
-    return "the losses add up"
 
 
 def _line(corners: list[tuple[float, float]], dashed: bool, both: bool = False) -> str:

@@ -362,7 +362,8 @@ def _introduction(data: Data, config: Config, folder: RunFolder, *notes: str) ->
         lines.append(f"left out: {len(data.skipped) - 5} more; the report lists them")
     counts = np.bincount(data.pool.label[data.labelled], minlength=len(data.pool.classes))
     counts = counts[counts > 0]
-    if counts.max() >= IMBALANCED * counts.min() and config.balance == "none":
+    unequal = counts.max() >= IMBALANCED * counts.min()
+    if unequal and config.balance == "none" and config.method not in FROZEN:
         lines.append(
             f"the labels a class range from {counts.min():,} to {counts.max():,}: accuracy favours "
             "the frequent ones; --balance logits makes them count alike"

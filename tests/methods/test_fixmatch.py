@@ -57,7 +57,7 @@ def test_the_threshold_itself_counts_as_confident() -> None:
 
 def test_nothing_confident_leaves_the_labelled_loss() -> None:
     student = Table(*ROWS)
-    step = fixmatch(align=False, threshold=1.1).step(student, batch([0], 2), 0.0)
+    step = fixmatch(align=False, threshold=1.0).step(student, batch([0], 2), 0.0)
     assert step.loss.item() == pytest.approx(cross_entropy(ROWS[0], 0), rel=1e-6)
     step.loss.backward()
     assert [any(row) for row in student.gradient()] == [True, False, False, False, False]
@@ -120,7 +120,7 @@ def test_without_batch_norm_weak_views_are_looked_at_first() -> None:
 def test_with_batch_norm_images_are_skipped_once_few_carry_loss() -> None:
     """Until then one concatenated pass is quicker; and the first pass must see every image."""
     student = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(1), nn.Linear(1, 3))
-    made = fixmatch(threshold=1.1, align=False)  # nobody is confident
+    made = fixmatch(threshold=1.0, align=False)  # nobody is confident
     assert passes(student, made, batch([0, 1], 4)) == [(10, True)]
     for _ in range(5):
         made.step(student, batch([0, 1], 4), 0.0)

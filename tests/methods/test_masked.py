@@ -36,7 +36,7 @@ def hides(method: Masked, pixels: Tensor, monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_loss_is_the_mean_over_hidden_pixels_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     student = net()
-    method = masked(student, weight=0.5, labelled=2.0)
+    method = masked(student, weight=0.5, labelled=2.0, alone=0.0)
     weak = torch.randn(2, 3, SIZE, SIZE)
     hidden = torch.zeros(2, 1, SIZE, SIZE, dtype=torch.bool)
     hidden[0, 0, 1, 2] = hidden[1, 0, 7, 7] = hidden[1, 0, 0, 3] = True

@@ -408,22 +408,43 @@ def test_h_is_measured_without_noise() -> None:
     assert method.baseline.item() == 0.0
 
 
-def test_the_teacher_trains_as_the_student_does_and_is_its_own() -> None:
+def test_the_teacher_is_a_network_of_its_own() -> None:
     torch.manual_seed(0)
-    student = noisy().eval()
+    student = noisy()
     method = mpl(student)
-    assert all(module.training for module in method.teacher.modules())
     theirs = {id(p) for p in method.parameters()}
     assert theirs == {id(p) for p in method.teacher.parameters()}
     assert not theirs & {id(p) for p in student.parameters()}
     for one, two in zip(student.parameters(), method.teacher.parameters(), strict=True):
         assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize("made_first", [True, False])
+def test_the_teacher_trains_as_the_student_does_and_frozen_norms_stay_as_they_are(
+    made_first: bool,
+) -> None:
+    """The teacher is made before the student's norm is frozen, or after it."""
+    torch.manual_seed(0)
+    student = noisy().eval()
+    if made_first:
+        method = mpl(student)
+    student.train()
+    student[1].eval()
+    if not made_first:
+        method = mpl(student)
+        method.train()  # what a loop might do with all that learns
     before = list(buffers(method.teacher))
     some = Batch(pixels(4), torch.tensor([0, 1, 2, 0]), pixels(6), pixels(6), torch.arange(6))
-    method.step(student, some, 0.5)
-    after = list(method.teacher.buffers())
-    assert not torch.equal(before[0], after[0])  # one pass of all views
-    assert after[2].item() == 1
+    for count in (1, 2):
+        descend(method.step(student, some, 0.5).loss, student, 0.1)
+        method.respond()
+        assert [m.training for m in method.teacher] == [m.training for m in student]
+        assert [m.training for m in student] == [True, False, True, True, True, True]
+        after = list(method.teacher.buffers())
+        frozen, free = (0, 1, 2), (3, 4, 5)
+        assert all(torch.equal(before[i], after[i]) for i in frozen)
+        assert not any(torch.equal(before[i], after[i]) for i in free)
+        assert after[5].item() == count  # one pass of all views a step
 
 
 def test_its_state_is_the_teacher_and_the_baseline() -> None:

@@ -96,7 +96,7 @@ def test_every_image_meets_one_degradation_drawn_at_random() -> None:
 def test_the_loss_is_toward_the_image_as_it_was_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     student = net()
-    method = restoration(student, weight=0.5, labelled=2.0)
+    method = restoration(student, weight=0.5, labelled=2.0, alone=0.0)
     weak = torch.randn(2, 3, SIZE, SIZE)
     damaged = torch.randn(2, 3, SIZE, SIZE)
     monkeypatch.setattr(method, "degraded", lambda _: damaged)

@@ -293,6 +293,9 @@ LEARNERS: list[tuple[str, dict[str, Any], str]] = [
     ("distill", {"hints": 0.5}, "regressor.weight"),
     ("mean_teacher", {}, ""),
     ("flexmatch", {"threshold": 0.7}, "learnt"),
+    ("fixmatch", {"threshold": 0.5}, "alignment.running"),
+    ("freematch", {}, "level"),
+    ("softmatch", {}, "variance"),
 ]
 
 

@@ -201,3 +201,19 @@ def test_moments_lie_in_memory_as_their_weights_do(name: str) -> None:
     step(one, first)
     step(two, second)
     assert torch.equal(one.weight, two.weight)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_weights_may_join_later_than_others(name: str) -> None:
+    """As thawed ones do, and a head that is first needed half-way."""
+    first, later = nn.Linear(2, 2), nn.Linear(2, 2)
+    optim = build(nn.Sequential(first, later), OptimiserSettings(name, 0.1))
+    before = later.weight.clone()
+    for layers in ([first], [first, later], [first, later]):
+        optim.zero_grad(set_to_none=True)
+        out = torch.ones(3, 2)
+        for layer in layers:
+            out = layer(out)
+        out.sum().backward()
+        optim.step()
+    assert not torch.equal(later.weight, before)

@@ -35,7 +35,7 @@ class ConsistencySettings:
 
     weight: float = 1.0  # λ, of the unlabelled loss
     ratio: int = 4  # μ, unlabelled images for each labelled one; ours, the papers' is 7
-    skip: bool = True  # no backward pass for images that carry no loss; the loss is the same
+    skip: bool = True  # no backward pass for images that carry no loss; ours, the loss is the same
 
     def __post_init__(self) -> None:
         between("weight", self.weight, 0)

@@ -34,6 +34,7 @@ from fewlabels.methods.method import (
     Views,
     logged,
 )
+from fewlabels.methods.targets import entropy_of_entries
 from fewlabels.models.structure import blank_pass, embed, seen_by_head
 from fewlabels.settings import between
 
@@ -80,7 +81,7 @@ class Distill(Method):
         with seen_by_head(self._student[0]) as seen:
             logits = student(images)  # [N, K]
         labelled = logits[: len(batch.x)]
-        with torch.no_grad():
+        with torch.no_grad(), seen_by_head(self._teachers[0]) as aims:
             said = [teacher(images) for teacher in self._teachers]
         taught = self.divergence(logits, said)
         loss = (1 - self.settings.alpha) * taught
@@ -90,12 +91,10 @@ class Distill(Method):
             loss = loss + self.settings.alpha * supervised
             logs |= logged(labelled=supervised)
         if self.settings.hints:
-            with torch.no_grad():
-                aim = embed(self._teachers[0], images)  # [N, F]
-            hint = F.mse_loss(self.regressor(seen[0]), aim)
+            hint = F.mse_loss(self.regressor(seen[0]), aims[0])  # [N, F]
             loss = loss + self.settings.hints * hint
             logs |= logged(hint=hint)
-        return Step(loss, labelled, logs)
+        return Step(loss, labelled, logs, labels_first=self.settings.alpha > 0)
 
     def divergence(self, logits: Tensor, said: list[Tensor]) -> Tensor:
         """T² KL(mean of the teachers || student) [], from logits [N, K]."""
@@ -105,6 +104,6 @@ class Distill(Method):
         if self.facts.task == MULTI:
             q = torch.stack([(z / t).sigmoid() for z in said]).mean(0)
             cross = F.binary_cross_entropy_with_logits(logits / t, q)
-            return t**2 * (cross - F.binary_cross_entropy(q, q))
+            return t**2 * (cross - entropy_of_entries(q).mean())
         q = torch.stack([(z / t).softmax(1) for z in said]).mean(0)
         return t**2 * F.kl_div((logits / t).log_softmax(1), q, reduction="batchmean")

@@ -28,7 +28,7 @@ class Settings(ConsistencySettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        between("threshold", self.threshold, 0)
+        between("threshold", self.threshold, 0, 1)
         between("momentum", self.momentum, 0, 1)
 
 

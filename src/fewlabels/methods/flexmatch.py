@@ -6,7 +6,7 @@
     L = 1/B Σ_b H(y_b, p(weak(x_b)))
       + λ 1/U Σ_u 1[max q_u > T(argmax q_u)] H(argmax q_u, p(strong(u)))
 
-σ counts all N unlabelled images, each by what the model last said of it: the state is a class for
+σ counts all N unlabelled images, each by what the model was last sure of: the state is a class for
 every image of the pool, under its global number. N - Σσ, the images not yet learnt, keeps the
 thresholds low at the start. A class that is learnt by few images has a low threshold whatever the
 reason, so also where it is rare.

@@ -17,7 +17,7 @@ h̄, the moving average of h, takes from the noise and nothing from the mean. Bo
 taken in eval mode after the batch statistics of the step, so that they differ by the weights alone.
 
 The student never sees a label until the last part of training, in which it is tuned on the labelled
-images alone (section 3.1). The student is what is kept. λ(t) rises linearly over the first part.
+images alone (section 3). The student is what is kept. λ(t) rises linearly over the first part.
 """
 
 import copy
@@ -58,7 +58,7 @@ class Settings:
         between("weight", self.weight, 0)
         between("ramp", self.ramp, 0, 1)
         between("temperature", self.temperature, 1e-3)
-        between("threshold", self.threshold, 0)
+        between("threshold", self.threshold, 0, 1)
         between("momentum", self.momentum, 0, 1)
         between("tune", self.tune, 0, 1)
         between("ratio", self.ratio, 1, 1000)
@@ -107,7 +107,7 @@ class MetaPseudoLabels(Method):
         logs = logged(
             student=loss, labelled=supervised, unlabelled=consistency, feedback=self.baseline
         )
-        return Step(loss, tested, logs)
+        return Step(loss, tested, logs, labels_first=False)
 
     def respond(self) -> Tensor | None:
         """The teacher's loss, once the student has been updated."""
@@ -124,12 +124,15 @@ class MetaPseudoLabels(Method):
     def _tested(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The student's logits [B, K] on the labelled images, and their loss []."""
         student = self._student[0]
-        with in_mode(student, False):
+        # in full precision: h is a small difference
+        with in_mode(student, False), torch.autocast(batch.x.device.type, enabled=False):
             logits = student(batch.x)
         return logits, self.supervise(logits, batch.y).mean()
 
 
 def follow(teacher: nn.Module, student: nn.Module) -> None:
-    """Module by module the same mode: what is frozen in one, a norm for example, is in both."""
+    """What is frozen in one, a norm for example, is in both."""
     for its, theirs in zip(teacher.modules(), student.modules(), strict=True):
         its.training = theirs.training
+    for own, other in zip(teacher.parameters(), student.parameters(), strict=True):
+        own.requires_grad_(other.requires_grad)

@@ -62,6 +62,9 @@ class Step:
     loss: Tensor
     logits: Tensor
     logs: dict[str, Tensor] = field(default_factory=dict)
+    # whether the last forward pass in training mode began with the labelled images, and their
+    # labels count: auxiliary classifiers then learn from them
+    labels_first: bool = True
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
     L = L_task(all images) in the first part of training, if there is one, then
     L = v 1/B Σ_b H(y_b, p(x_b)) + w L_task(all images)
 
-Both losses at once (S4L, Zhai et al. 2019, equation 1), from one forward pass, or the task first and
-then the labels (w = 0), or the task alone (v = 0), as for pre-training.
+Both losses at once (S4L, Zhai et al. 2019, equation 1), from one forward pass, or the task first
+and then the labels (w = 0), or the task alone (v = 0), as for pre-training.
 """
 
 from contextlib import AbstractContextManager
@@ -95,14 +95,14 @@ class Pretext(Method):
         with self.watched() as seen:
             outputs = student(torch.cat([x, images]))
         labelled = outputs[: len(x)]
-        loss, logs = outputs.new_zeros(()), {}
+        loss, logs = outputs.new_zeros(()), logged()
         if w:
             task = self.task(self.head(seen[0][len(x) :]), batch)
             loss, logs = loss + w * task, logs | logged(task=task)
         if v:
             supervised = self.supervise(labelled, batch.y).mean()
             loss, logs = loss + v * supervised, logs | logged(labelled=supervised)
-        return Step(loss, labelled, logs)
+        return Step(loss, labelled, logs, labels_first=v > 0)
 
 
 class Decoded(Pretext):

@@ -47,6 +47,11 @@ def confident_entries(p: Tensor, threshold: float) -> Taught:
     return Taught((p > 0.5).to(p.dtype), sure.to(p.dtype))
 
 
+def entropy_of_entries(p: Tensor) -> Tensor:
+    """Of independent probabilities [U, K], each by itself."""
+    return -torch.xlogy(p, p) - torch.xlogy(1 - p, 1 - p)
+
+
 def disagreement(logits: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy of outputs [U, K] with classes [U] or probabilities [U, K] -> [U]."""
     return F.cross_entropy(logits, target, reduction="none")

@@ -1,8 +1,8 @@
 """Unsupervised data augmentation (Xie et al. 2020): the sharpened prediction on a weak view is the
 target of the strong view, where the weak one is confident.
 
-    L = L_TSA + λ 1/U Σ_u 1[max p_u > β] KL( softmax(z_u / T) || p(strong(u)) )
-    L_TSA = Σ_b 1[p(y_b | x_b) <= η] H(y_b, p(x_b)) / Σ_b 1[p(y_b | x_b) <= η]       (section 2.3)
+    L = L_TSA + λ 1/U Σ_u 1[max p_u > β] KL( softmax(z_u / T) || p(strong(u)) )   (section 2)
+    L_TSA = Σ_b 1[p(y_b | x_b) <= η] H(y_b, p(x_b)) / Σ_b 1[p(y_b | x_b) <= η]   (appendix)
     η = α (1 - 1/K) + 1/K,   α = 1 - exp(-5t), t, exp(5 (t - 1))  for log, linear, exp
 
 with z_u the logits and p_u the unsharpened probabilities of the weak view, t the progress. T
@@ -15,13 +15,18 @@ import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fewlabels.errors import UserError
 from fewlabels.methods.consistency import ConsistencySettings, OfEntries
 from fewlabels.methods.method import MULTI, Facts
-from fewlabels.methods.targets import Taught, disagreement, mean_over_all, sharpened
+from fewlabels.methods.targets import (
+    Taught,
+    disagreement,
+    entropy_of_entries,
+    mean_over_all,
+    sharpened,
+)
 from fewlabels.settings import between, one_of
 
 SCHEDULES = ("none", "linear", "log", "exp")
@@ -36,7 +41,7 @@ class Settings(ConsistencySettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         between("temperature", self.temperature, 1e-3)
-        between("threshold", self.threshold, 0)
+        between("threshold", self.threshold, 0, 1)
         one_of("tsa", self.tsa, SCHEDULES)
 
 
@@ -60,10 +65,7 @@ class UDA(OfEntries):
     def unlabelled_loss(self, strong: Tensor, taught: Taught, count: int) -> Tensor:
         q = taught.target
         cross = super().unlabelled_loss(strong, taught, count)
-        if self.facts.task == MULTI:
-            entropy = F.binary_cross_entropy(q, q, reduction="none")
-        else:
-            entropy = -(torch.xlogy(q, q)).sum(1)
+        entropy = entropy_of_entries(q) if self.facts.task == MULTI else -torch.xlogy(q, q).sum(1)
         return cross - mean_over_all(entropy, taught.weight, count)  # KL = cross - own entropy
 
     def labelled_loss(self, logits: Tensor, y: Tensor, progress: float) -> Tensor:

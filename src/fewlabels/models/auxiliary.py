@@ -2,9 +2,10 @@
 
 Szegedy et al., "Going deeper with convolutions" (2015), section 5: their losses are added with a
 weight of 0.3 and they are not used afterwards. A method sees the logits of the last layer only; the
-loop adds the rest, for the labelled images, which come first in every batch.
+loop adds the rest, for the labelled images, where a step's batch begins with them.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch.nn.functional as F
@@ -22,12 +23,17 @@ def keep_auxiliary(model: nn.Module, _: Any, output: Any) -> Tensor | None:
     return main
 
 
-def auxiliary_loss(model: nn.Module, y: Tensor) -> Tensor | None:
+def auxiliary_loss(
+    model: nn.Module,
+    y: Tensor,
+    supervise: Callable[[Tensor, Tensor], Tensor] | None = F.cross_entropy,
+) -> Tensor | None:
     """The weighted loss [] of the auxiliary logits of the last forward pass, whose first rows are
-    the labelled images; None for a model that has none. They are let go of."""
+    the labelled images, by `supervise`: logits, y -> losses [B]. None for a model that has none, or
+    without `supervise`. They are let go of."""
     kept: Any = model.__dict__.pop("auxiliary", None)
-    if not kept:
+    if not kept or supervise is None:
         return None
-    losses = [F.cross_entropy(logits[: len(y)], y) for logits in kept]
+    losses = [supervise(logits[: len(y)], y).mean() for logits in kept]
     total: Tensor = WEIGHT * sum(losses[1:], losses[0])
     return total

@@ -141,6 +141,27 @@ def seen_at(model: nn.Module, path: str) -> Iterator[list[Tensor]]:
         hook.remove()
 
 
+class _Reached(Exception):
+    """Ends a forward pass half-way."""
+
+
+def until(model: nn.Module, path: str, x: Tensor) -> Tensor:
+    """What the unit at `path` makes of images [N, C, H, W]; nothing behind it is computed."""
+    with seen_at(model, path) as seen:
+        hook = model.get_submodule(path).register_forward_hook(_stop)
+        try:
+            model(x)
+        except _Reached:
+            pass
+        finally:
+            hook.remove()
+    return seen[0]
+
+
+def _stop(*_: object) -> None:
+    raise _Reached
+
+
 def _tokens(model: nn.Module, blank: Tensor) -> list[str]:
     """The paths of the units below the head that make tokens [N, T, D], in the order in which they
     do."""

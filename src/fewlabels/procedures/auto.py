@@ -13,8 +13,10 @@ of the classes (`procedures/guard.py`).
 Whether images may be mirrored or turned is decided after the first of these stages, which therefore
 learns without; a pool with validation images has such a first part of labels only too.
 
-The test images are looked at once, after everything has been decided. The same sequence, less the
-choice, serves a method that the user names: the baseline always stands beside it.
+The test images are looked at once, after everything has been decided. A method that the user names
+has the baseline beside it too, but no choice is made, and it learns from all labels in one stage;
+only where there are no test images a trial gives the estimate. A stage that goes on begins the
+method anew, its ramps and averages too, from the weights of the one before.
 """
 
 from collections.abc import Callable
@@ -47,7 +49,7 @@ class Chosen:
     method: str
     stages: tuple[Trained, ...]  # of the chosen method
     baseline: tuple[Trained, ...]  # labels only; empty where no other method ran
-    val: dict[str, NDArray[np.float64]]  # by method, from models that had not seen those labels
+    val: dict[str, NDArray[np.float64]]  # by method, where a model had not seen those labels
     test: dict[str, NDArray[np.float64]]  # by method
     why: str  # one sentence
     decisions: tuple[Decision, ...]  # about mirroring and turning
@@ -125,14 +127,16 @@ def run(context: Context) -> Chosen:
                 "images in this time; compare --model cnn_small and --method label_spreading"
             )
     else:
-        if trials:
+        # what is named is compared with nothing; without test images a trial gives the estimate
+        tried = trials and (asked == "auto" or not len(data.test))
+        if tried:
             train(f"{method} trial", method, first, share + (1 - share) * first, trial=True)
         else:
             train(method, method, 1.0, 1.0)
         chosen, why = method, f"{method}, as asked"
         if asked == "auto":
             chosen, why = choose(context, method, stages[method][judged], stages[BASELINE][judged])
-        if trials:
+        if tried:
             name = method if chosen == method else "labels only longer"
             train(name, chosen, 1 - first, 1.0)
         elif chosen == BASELINE:
@@ -142,7 +146,7 @@ def run(context: Context) -> Chosen:
         method=chosen,
         stages=tuple(stages[chosen]),
         baseline=() if alone else tuple(stages[BASELINE]),
-        val={name: stages[name][judged].val for name in stages},
+        val={name: its[judged].val for name, its in stages.items() if len(its[judged].val)},
         test={
             name: context.probabilities(context.model(stages[name][-1].weights), data.test)
             for name in dict.fromkeys((BASELINE, chosen))

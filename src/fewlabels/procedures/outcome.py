@@ -63,7 +63,7 @@ def result(context: Context, chosen: Chosen) -> dict[str, Any]:
         "candidates": [
             {"method": name, "val": accuracy(_right(p, data, context.val_rows))}
             for name, p in chosen.val.items()
-            if len(context.val_rows)
+            if len(context.val_rows) and chosen.method in chosen.val
         ],
         "why": chosen.why,
     }
@@ -74,8 +74,8 @@ def result(context: Context, chosen: Chosen) -> dict[str, Any]:
             "said": str(chosen.guarded),
             "left_out": len(chosen.guarded.out),
             "scored": chosen.guarded.scored,
-            "names": [data.pool.source.name(int(row)) for row in chosen.guarded.out],
         }
+        summary["unlabelled"] -= len(chosen.guarded.out)
     summary["verdict"] = verdict(summary)
     summary["skipped"] = [vars(item) for item in data.skipped]
     return summary
@@ -123,6 +123,8 @@ def write_predictions(context: Context, chosen: Chosen, path: Path) -> None:
         ("val", context.val_rows, chosen.val),
         ("test", data.test, chosen.test),
     ):
+        if chosen.method not in by_method:  # it has learnt from these labels
+            continue
         p = by_method[chosen.method]
         columns = {
             "name": [data.pool.source.name(int(row)) for row in rows],
@@ -148,7 +150,8 @@ def write_gallery(context: Context, chosen: Chosen, path: Path) -> None:
         return context.probabilities(context.model(chosen.final.weights), some)
 
     rows = data.test if len(data.test) else context.val_rows
-    p = (chosen.test if len(data.test) else chosen.val)[chosen.method]
+    p = (chosen.test if len(data.test) else chosen.val).get(chosen.method, np.zeros((0, 1)))
+    rows = rows[: len(p)]
     right, sure = _right(p, data, rows), np.argsort(-p.max(1), kind="stable")
     best = {
         "right": each_class_in_turn(sure[right[sure]], p.argmax(1)),
@@ -223,7 +226,7 @@ def _scores(context: Context, method: str, chosen: Chosen) -> dict[str, Any]:
         ("val", context.val_rows, chosen.val),
         ("test", data.test, chosen.test),
     ):
-        if len(rows):
+        if len(rows) and method in by_method:
             p, label = by_method[method], data.pool.label[rows]
             of_classes = recall_score(
                 label, p.argmax(1), labels=np.unique(label), average="macro", zero_division=0
@@ -239,7 +242,7 @@ def _differences(context: Context, chosen: Chosen) -> dict[str, Any]:
         ("val", context.val_rows, chosen.val),
         ("test", context.data.test, chosen.test),
     ):
-        if len(rows):
+        if len(rows) and chosen.method in by_method:
             mine = _right(by_method[chosen.method], context.data, rows)
             base = _right(by_method[chosen.beside], context.data, rows)
             gain, low, high = paired_difference(mine, base)

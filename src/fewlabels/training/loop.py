@@ -153,7 +153,8 @@ def fit(
         freezer(progress)
         with fabric.autocast():
             result = method.step(student, batch, progress)
-        auxiliary = auxiliary_loss(student.module, batch.y)
+        teach = method.supervise if result.labels_first else None
+        auxiliary = auxiliary_loss(student.module, batch.y, teach)
         objective = result.loss if auxiliary is None else result.loss + auxiliary
         loss = descend(objective)
         with fabric.autocast():

@@ -5,7 +5,7 @@ Rates by depth: with `layer_decay` d a unit n places below the head learns at d^
 """
 
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,10 +25,13 @@ class OptimiserSettings:
     head_lr: float | None = None
 
 
-def parameter_groups(model: nn.Module, settings: OptimiserSettings) -> list[dict[str, Any]]:
+def parameter_groups(
+    model: nn.Module, settings: OptimiserSettings, scales: dict[str, float] | None = None
+) -> list[dict[str, Any]]:
     """What learns, grouped by rate and decay: matrices and kernels decay; norms, biases and other
-    vectors do not. `scale` is the group's rate relative to the settings' own."""
-    scales = rate_scales(model, settings)
+    vectors do not. `scale` is the group's rate relative to the settings' own, from `scales` by
+    name, or from its depth in the model."""
+    scales = rate_scales(model, settings) if scales is None else scales
     groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -67,14 +70,18 @@ def restore(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
 def build(
     model: nn.Module, settings: OptimiserSettings, beside: nn.Module | None = None
 ) -> torch.optim.Optimizer:
-    """The optimiser over the model's trainable parameters, and those of what learns `beside` it at
-    the settings' own rate: a method's head or teacher."""
+    """The optimiser over the model's trainable parameters, and those of what learns `beside` it: a
+    method's head, at the settings' own rate, or its teacher, which is a copy of the model under one
+    name, at the model's rates."""
+    scales = rate_scales(model, settings)
     groups = parameter_groups(model, settings)
     if beside is not None:
-        plain = replace(settings, layer_decay=1.0, head_lr=None)
-        groups += parameter_groups(beside, plain)
+        below = {name: name.partition(".")[2] for name, _ in beside.named_parameters()}
+        its = {name: scales.get(inner, 1.0) for name, inner in below.items()}
+        groups += parameter_groups(beside, settings, its)
     if settings.name == "sgd":
-        return torch.optim.SGD(groups, settings.lr, settings.momentum, nesterov=True, fused=True)
+        # not fused: that fails where weights join later than others, as thawed ones do
+        return torch.optim.SGD(groups, settings.lr, settings.momentum, nesterov=True, foreach=True)
     if settings.name == "adamw":
         return torch.optim.AdamW(groups, settings.lr, fused=True)
     raise UserError(f"no optimiser is named '{settings.name}'; there are sgd and adamw")
