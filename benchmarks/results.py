@@ -71,8 +71,8 @@ def cells() -> list[Cell]:
     """All there are, the most wanted first."""
     found = [
         Cell("methods", pool, method, "", seed, "2m")
+        for pool in reversed(POOLS)
         for seed in range(3)
-        for pool in POOLS
         for method in METHODS
     ]
     found += [

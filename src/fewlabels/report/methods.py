@@ -34,6 +34,7 @@ def print_methods(rows: Sequence[Essence], console: Console) -> None:
         "",
         f"{len(rows)} methods. On frozen features of the model, in seconds: {frozen}.",
         f"{TEACHER.capitalize()} is the labels-only model that every run trains first.",
+        "train takes one class an image; the other tasks are for a training loop of one's own.",
         "train DATA --method NAME takes one, --set NAME=VALUE changes a setting of it; methods "
         "NAME shows the formula and the settings.",
     ):
