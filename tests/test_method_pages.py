@@ -14,6 +14,7 @@ from typer.main import get_command
 
 from fewlabels import cli
 from fewlabels.methods import METHODS, resolve
+from fewlabels.report.essence import essences
 
 FOLDER = Path(__file__).parents[1] / "docs" / "methods"
 
@@ -48,6 +49,11 @@ def test_a_page_has_all_parts(name: str) -> None:
     assert "- **Take it**" in page
     assert "- **Leave it**" in page
     assert "```python\n" in page
+
+
+def test_the_command_tells_what_the_code_says() -> None:
+    again = "run python docs/methods/tables.py"
+    assert list(essences()) == tables.essences(), again
 
 
 @pytest.mark.parametrize("path", tables.pages(), ids=lambda path: path.stem)
