@@ -24,14 +24,11 @@ from threading import Lock
 from typing import Any
 
 import pools
-import yaml
 
-from fewlabels.methods import METHODS, resolve
-from fewlabels.procedures.config import ABOUT
+from fewlabels.methods import METHODS
 
 DOCS = Path(__file__).parents[1] / "docs"
 ROWS = DOCS / "results.csv"
-RECIPES = DOCS.parent / "recipes"
 # gets more time and seeds; the best on development images, which are other training images
 BEST = "flexmatch"
 POOLS = {
@@ -156,13 +153,13 @@ def key(row: Row) -> Cell:
     return Cell(**{about.name: getattr(row, about.name) for about in fields(Cell)})
 
 
-def spread(values: list[float]) -> str:
+def spread(values: list[float], unit: str = "") -> str:
     """ "97.1 ± 0.4", and of how many where they are fewer than three."""
     if not values:
         return ""
     sd = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    few = f" (of {len(values)})" if len(values) < 3 else ""
-    return f"{statistics.mean(values):.1f}{sd}{few}"
+    few = f" ({len(values)} draw{'s'[: len(values) - 1]})" if len(values) < 3 else ""
+    return f"{statistics.mean(values):.1f}{sd}{unit}{few}"
 
 
 def of(rows: list[Row], value: str = "accuracy", **wanted: str) -> list[Any]:
@@ -204,7 +201,7 @@ def best_table(rows: list[Row]) -> str:
         found = of(rows, table="best", pool=pool)
         each = ", ".join(f"{value:.1f}" for value in found)
         base = spread(of(rows, "labels_only", table="best", pool=pool))
-        lines.append([pool, base, f"**{spread(found)}**", each])
+        lines.append([pool, base, spread(found), each])
     return table(["images", "labels only, a fifth of the time", BEST, "draws"], lines)
 
 
@@ -243,27 +240,6 @@ def imbalanced_table(rows: list[Row]) -> str:
     return table(["balanced accuracy", "labels only", BEST], lines)
 
 
-def write_recipe(method: str, rows: list[Row], config: Path) -> None:
-    """recipes/digits-20-<method>.yaml: the settings of the table's runs, and what they gave."""
-    found = of(rows, table="methods", pool="digits-20", method=method)
-    if len(found) < 3 or not config.exists():
-        return
-    settings = yaml.safe_load(config.read_text(encoding="utf-8"))
-    kept = {k: v for k, v in settings.items() if v is not None and k not in ABOUT}
-    kept |= {"settings": asdict(resolve(method, {}))}
-    for name in ("data", "seed", "weights", "device", "precision", "workers", "freeze", "unfreeze"):
-        kept.pop(name, None)
-    name = f"digits-20-{method}"
-    text = (
-        f"# {method} on scikit-learn's digits, 2 labels a class.\n#\n"
-        f"#   fewlabels train -c recipes/{name}.yaml\n#\n"
-        "# 120 s in all, on one thread. Test accuracy, mean ± standard deviation over seeds 0-2,\n"
-        f"# 360 images: {spread(found)} %. docs/results.md has all methods side by side.\n#\n"
-    )
-    text += "data: digits\n" + yaml.safe_dump(kept, sort_keys=False)
-    (RECIPES / f"{name}.yaml").write_text(text, encoding="utf-8")
-
-
 def write_docs(rows: list[Row]) -> None:
     """docs/results.md from its template, and each method's own line into its page."""
     page = (Path(__file__).parent / "results.md").read_text(encoding="utf-8")
@@ -274,25 +250,29 @@ def write_docs(rows: list[Row]) -> None:
         ("imbalanced", imbalanced_table),
     ):
         page = page.replace(f"<!-- {name} -->", make(rows))
+    missing = len(cells()) - len(rows)
+    note = f"**{missing} of {len(cells())} runs are still to come.**" if missing else ""
+    page = page.replace("<!-- missing -->", note)
     (DOCS / "results.md").write_text(page, encoding="utf-8")
     for method in METHODS:
-        file = DOCS / "methods" / f"{method}.md"
-        found = [
-            f"{spread(of(rows, table='methods', pool=pool, method=name))} %"
-            for name in (method, "supervised")
-            for pool in POOLS
-        ]
-        told = ", ".join(f"{pool} {value}" for pool, value in zip(POOLS, found, strict=False))
-        base = ", ".join(found[len(POOLS) :])
-        line = f"{told}; labels only in the same time {base} ([all methods](../results.md))."
-        if method == "supervised":
-            line = f"{told} ([all methods](../results.md))."
-        text = file.read_text(encoding="utf-8")
-        mark = f"<!-- results:{method} -->"
-        before, _, after = text.partition(mark)
-        rest = after.partition("\n\n")[2] if after.startswith("\nTwo minutes") else after[1:]
-        made = f"{before}{mark}\nTwo minutes on one thread, three draws: {line}\n\n{rest}"
-        file.write_text(made.rstrip("\n") + "\n", encoding="utf-8")
+        told = []
+        for pool in POOLS:
+            ours, base = (
+                spread(of(rows, table="methods", pool=pool, method=name), " %")
+                for name in (method, "supervised")
+            )
+            if ours:
+                beside = f" (labels only {base})" if method != "supervised" and base else ""
+                told.append(f"{pool} {ours}{beside}")
+        if told:
+            line = f"Two minutes on one thread: {'; '.join(told)}. [All methods](../results.md)"
+            measured(DOCS / "methods" / f"{method}.md", f"<!-- results:{method} -->", line)
+
+
+def measured(file: Path, mark: str, line: str) -> None:
+    """Puts the line below the mark, which ends the page, in the place of what stood there."""
+    before = file.read_text(encoding="utf-8").partition(mark)[0]
+    file.write_text(f"{before}{mark}\n\n{line}\n", encoding="utf-8")
 
 
 def main() -> None:
@@ -329,9 +309,6 @@ def main() -> None:
     finally:
         workers.shutdown(cancel_futures=True)
         write_docs(list(rows.values()))
-        for method in METHODS:
-            cell = Cell("methods", "digits-20", method, "", 0, "2m")
-            write_recipe(method, list(rows.values()), home(cell, arguments.out) / "config.yaml")
 
 
 if __name__ == "__main__":
