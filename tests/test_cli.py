@@ -313,7 +313,7 @@ def test_a_killed_run_goes_on_and_finishes(
     state = run / "checkpoints" / "last" / "state.json"
     trial = run / "stages" / "labels-only"
     for _ in range(1200):  # until the second method has been saved in the middle
-        if trial.exists() and state.exists() and '"fixmatch trial"' in state.read_text():
+        if trial.exists() and state.exists() and '"fixmatch"' in state.read_text():
             break
         assert process.poll() is None, "it ended before it could be killed"
         time.sleep(0.1)
@@ -321,7 +321,7 @@ def test_a_killed_run_goes_on_and_finishes(
     process.wait()
     assert not (run / "result.json").exists()
     assert call(monkeypatch, "train", "--resume", run) == 0
-    assert "fixmatch trial: goes on at step" in (run / "train.log").read_text()
+    assert "fixmatch: goes on at step" in (run / "train.log").read_text()
     assert json.loads((run / "result.json").read_text())["test"]["n"] == 12
     stages = [json.loads(line)["stage"] for line in (run / "metrics.jsonl").open()]
     assert stages.count("labels only") == 20  # the stages that were done are not done again
