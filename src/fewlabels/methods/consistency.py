@@ -25,7 +25,7 @@ from fewlabels.methods.method import (
     Views,
     logged,
 )
-from fewlabels.methods.targets import Taught, confident_entries, disagreement, mean_over_all
+from fewlabels.methods.targets import Taught, disagreement, mean_over_all
 from fewlabels.settings import between
 
 
@@ -103,6 +103,3 @@ class OfEntries(Consistency):
             return super().unlabelled_loss(strong, taught, count)
         each = F.binary_cross_entropy_with_logits(strong, taught.target, reduction="none")
         return mean_over_all(each, taught.weight, count)
-
-    def sure_entries(self, weak: Tensor, threshold: float) -> Taught:
-        return confident_entries(weak.sigmoid(), threshold)

@@ -16,7 +16,7 @@ from torch import Tensor
 from fewlabels.methods.consistency import ConsistencySettings, OfEntries
 from fewlabels.methods.method import MULTI, Facts
 from fewlabels.methods.prior import Alignment
-from fewlabels.methods.targets import Taught
+from fewlabels.methods.targets import Taught, confident_entries
 from fewlabels.settings import between
 
 
@@ -41,7 +41,7 @@ class FixMatch(OfEntries):
 
     def teach(self, weak: Tensor, index: Tensor | None) -> Taught:
         if self.facts.task == MULTI:
-            return self.sure_entries(weak, self.settings.threshold)
+            return confident_entries(weak.sigmoid(), self.settings.threshold)
         q = weak.softmax(1)  # [U, K]
         if self.settings.align:
             q = self.alignment(q)

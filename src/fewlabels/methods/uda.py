@@ -22,6 +22,7 @@ from fewlabels.methods.consistency import ConsistencySettings, OfEntries
 from fewlabels.methods.method import MULTI, Facts
 from fewlabels.methods.targets import (
     Taught,
+    confident_entries,
     disagreement,
     entropy_of_entries,
     mean_over_all,
@@ -56,7 +57,7 @@ class UDA(OfEntries):
     def teach(self, weak: Tensor, index: Tensor | None) -> Taught:
         t = self.settings.temperature
         if self.facts.task == MULTI:
-            sure = self.sure_entries(weak, self.settings.threshold)
+            sure = confident_entries(weak.sigmoid(), self.settings.threshold)
             return Taught((weak / t).sigmoid(), sure.weight)
         confidence = weak.softmax(1).amax(1)  # [U]
         weight = (confidence > self.settings.threshold).to(weak.dtype)

@@ -82,9 +82,8 @@ def run(context: Context) -> Chosen:
             before = probed(context, labelled)
         moment = context.began + until * ((context.deadline or context.began) - context.began)
         teachers: tuple[Weights, ...] = ()
-        if METHODS[
-            which
-        ].method.taught:  # by labels only, which has not seen held-out labels either
+        # held-out labels are kept from a trial's teacher too
+        if METHODS[which].method.taught:
             teachers = (stages[BASELINE][0 if trial else -1].weights,)
         stage = Stage(name, which, trial, part, moment)
         trained = run_stage(context, stage, before, teachers)

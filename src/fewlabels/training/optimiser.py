@@ -74,7 +74,7 @@ def build(
     method's head, at the settings' own rate, or its teacher, which is a copy of the model under one
     name, at the model's rates."""
     scales = rate_scales(model, settings)
-    groups = parameter_groups(model, settings)
+    groups = parameter_groups(model, settings, scales)
     if beside is not None:
         below = {name: name.partition(".")[2] for name, _ in beside.named_parameters()}
         its = {name: scales.get(inner, 1.0) for name, inner in below.items()}
