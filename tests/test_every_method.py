@@ -45,11 +45,11 @@ def test_a_distilled_student_is_taught_by_labels_only(
 ) -> None:
     """With test images a named method needs no trial. A trial's teacher has not seen the held-out
     labels; the last one has learnt from all."""
-    from fewlabels.procedures import auto
+    from fewlabels.procedures import labels_only
 
     taught: dict[str, tuple[object, ...]] = {}
     trained: dict[str, object] = {}
-    run_stage = auto.run_stage
+    run_stage = labels_only.run_stage
 
     def watched(context, stage, before, teachers=()):  # type: ignore[no-untyped-def]
         taught[stage.name] = teachers
@@ -57,7 +57,7 @@ def test_a_distilled_student_is_taught_by_labels_only(
         trained[stage.name] = done.weights
         return done
 
-    monkeypatch.setattr(auto, "run_stage", watched)
+    monkeypatch.setattr(labels_only, "run_stage", watched)
     if not tested:
         shutil.rmtree(split_folders / "test")
         names = ("unlabelled", "train")  # not a pool that is split for a test

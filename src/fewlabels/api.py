@@ -5,6 +5,7 @@ import shlex
 import shutil
 import sys
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,11 @@ from fewlabels.models.choose import choose
 from fewlabels.pixels import cache
 from fewlabels.pixels.preprocess import Preprocess
 from fewlabels.pool.pool import Pool
-from fewlabels.procedures import auto, frozen, outcome, search_augmentation, search_scaling
+from fewlabels.procedures import outcome, registry, search_augmentation, search_scaling
 from fewlabels.procedures import search as searching
+from fewlabels.procedures.chosen import Chosen
 from fewlabels.procedures.config import (
-    ABOUT,
+    INSIDE,
     TIME_LIMIT,
     Config,
     image_size,
@@ -37,7 +39,7 @@ from fewlabels.procedures.prepare import Data, prepare, preprocessing, typical_s
 from fewlabels.procedures.probes import FROZEN
 from fewlabels.procedures.stage import Context
 from fewlabels.procedures.start import ready
-from fewlabels.procedures.timing import resumed_clock, timed
+from fewlabels.procedures.timing import mark, resumed
 from fewlabels.report import html
 from fewlabels.report import search as search_page
 from fewlabels.settings import make, one_of
@@ -90,7 +92,7 @@ def train(
     folder = RunFolder.create(Path(out) if out else None)
     versions = {name: version(name) for name in ("fewlabels", "torch", "numpy", "numba")}
     versions["python"] = platform.python_version()
-    about = dict(zip(ABOUT, (_command(config), versions), strict=True))
+    about = {"command": _command(config), "versions": versions}
     folder.write_config(config.to_dict() | about)
     try:
         return _execute(config, pool, built, device, folder, console, clock)
@@ -108,10 +110,12 @@ def resume(path: str | Path, *, console: Console | None = None) -> Run:
         if not (folder.path / "report.html").exists():
             html.write(folder.path)
         return Run(folder.path, result)
+    if whole := folder.read_config().get(INSIDE):
+        raise UserError(f"{path}: is a part of {whole}: resume that")
     config = make(Config, read_recipe(folder.path / "config.yaml"), str(folder.path))
     pool = Pool.scan(config.data)
     config, built, device = _start(config, pool)
-    return _execute(config, pool, built, device, folder, console, resumed_clock(folder))
+    return _execute(config, pool, built, device, folder, console, resumed(folder))
 
 
 @dataclass(frozen=True)
@@ -230,25 +234,30 @@ def _execute(
     console: Console | None,
     clock: Clock,
 ) -> Run:
-    events = Events(folder, console or Console(quiet=True))
+    events = Events(folder, console or Console(quiet=True), partial(mark, folder, clock))
     try:
         context = _context(config, pool, built, device, folder, events, clock)
         outcome.write_splits(context.data, folder)
-        if config.method in FROZEN:
-            chosen = frozen.run(context)
-        else:
-            context = timed(context)
-            chosen = auto.run(context)
-        outcome.write_predictions(context, chosen, folder.path / "predictions.parquet")
-        outcome.write_gallery(context, chosen, folder.path / "gallery.parquet")
-        artefact.write(folder)
-        result = outcome.result(context, chosen)
-        folder.write_json("result.json", result)
-        html.write(folder.path)
+        chosen = registry.run(context)
+        for each in chosen.inside:
+            _finish(each)
+        outcome.write_gallery(chosen, folder.path / "gallery.parquet")
+        result = _finish(chosen)
     except KeyboardInterrupt:
         events.say(f"interrupted; go on with: fewlabels train --resume {folder.path}")
         raise
     return Run(folder.path, result)
+
+
+def _finish(chosen: Chosen) -> dict[str, Any]:
+    """Writes what a run leaves; returns its result."""
+    folder = chosen.context.folder
+    outcome.write_predictions(chosen, folder.path / "predictions.parquet")
+    artefact.write(folder)
+    result = outcome.result(chosen)
+    folder.write_json("result.json", result)
+    html.write(folder.path)
+    return result
 
 
 def _search(

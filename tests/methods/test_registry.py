@@ -33,7 +33,7 @@ def begun(name: str, around: Networks) -> Method:
 def batch_of(y: torch.Tensor) -> Batch:
     x = torch.randn(len(y), 3, SIZE, SIZE)
     weak, strong, other = (torch.randn(U, 3, SIZE, SIZE) for _ in range(3))
-    return Batch(x, y, weak, strong, torch.arange(U), other)
+    return Batch(x, y, weak, strong, torch.arange(U), other, torch.randn(U, 4).softmax(1))
 
 
 LABELS = torch.tensor([0, 1, 2, 3, 0, 1])
@@ -152,5 +152,7 @@ def test_the_views_that_it_asks_for_are_all_that_it_looks_at(name: str) -> None:
     asked = {view: getattr(full, view) for view in views}
     index = full.index if views else None
     for progress in (0.25, 0.5):
-        step = method.step(student, Batch(full.x, full.y, index=index, **asked), progress)
+        given = full.given if method.views.given else None
+        some = Batch(full.x, full.y, index=index, given=given, **asked)
+        step = method.step(student, some, progress)
         assert torch.isfinite(step.loss)

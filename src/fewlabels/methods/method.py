@@ -24,6 +24,7 @@ class Views:
     labelled: str = "weak"  # "weak" or "strong"
     unlabelled: tuple[str, ...] = ()  # of "weak", "strong", "other"
     ratio: int = 0  # unlabelled images for each labelled one
+    given: bool = False  # the unlabelled images come with what a teacher has said of them
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Batch:
     strong: Tensor | None = None
     index: Tensor | None = None  # [U], global: numbers of the images in the pool
     other: Tensor | None = None  # a second strong view
+    given: Tensor | None = None  # [U, K], what a teacher has said of the unlabelled images before
 
     def to(self, move: Callable[[Any], Any]) -> "Batch":
         """The batch with every tensor moved."""

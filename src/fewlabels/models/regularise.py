@@ -107,6 +107,12 @@ def set_stochastic_depth(model: nn.Module, p: float, size: int = 64, channels: i
         hooks[0].p = p * place / len(ends)
 
 
+def drops_branches(model: nn.Module, size: int = 64, channels: int = 3) -> bool:
+    """Whether there is anything in it for stochastic depth to drop."""
+    own = any(type(module).__name__ in _DROP_PATHS for module in model.modules())
+    return own or bool(branches(model, size, channels))
+
+
 def _dropouts(model: nn.Module, top: str) -> list[nn.Dropout]:
     """Those on the way to the head: backwards from it, up to the first layer that is not linear.
 

@@ -20,7 +20,8 @@ from fewlabels.settings import between, one_of
 from fewlabels.training.freeze import ALL, Freeze
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
-ABOUT = ("command", "versions")  # what config.yaml holds beside the settings
+INSIDE = "inside"  # the run that a run belongs to, which is the one that can be resumed
+ABOUT = ("command", "versions", INSIDE)  # what config.yaml holds beside the settings
 OPTIMISERS = ("sgd", "adamw")
 LR = {"adamw": 0.003, "sgd": 0.05}
 TIME_LIMIT = 600.0  # seconds
@@ -29,6 +30,8 @@ TUNED_DECAY = 0.9  # with layer decay
 # and weak views of the labelled images; docs/backbones.md has the figures
 TUNED_SUPERVISED = {"view": "weak"}
 TINY = 1e-9  # for what must be greater than 0
+ROUNDS = ("self_train", "noisy_student")  # of whole runs, each student a teacher to the next
+GROW = {"grow": 1.0}  # of `--model auto`: its students are larger by that φ each
 RANGES = (
     ("time_limit", TINY, math.inf),
     ("epochs", 1, 1e9),
@@ -199,6 +202,8 @@ class Config:
 
         if tuned and self.method == "supervised" and self.augment is None:
             found = replace(found, settings=TUNED_SUPERVISED | self.settings)
+        if self.method in ROUNDS and self.model == "auto" and "models" not in self.settings:
+            found = replace(found, settings=GROW | self.settings)
 
         def policy(view: str) -> str | None:
             given = getattr(self, POLICIES[view])

@@ -19,7 +19,7 @@ from torch import nn
 from fewlabels.errors import UserError
 from fewlabels.evaluate.predictions import softmax
 from fewlabels.pool import split
-from fewlabels.procedures.auto import Chosen, keep
+from fewlabels.procedures.chosen import Chosen, keep
 from fewlabels.procedures.embedding import Features, embedded
 from fewlabels.procedures.heads import takes_head, with_head
 from fewlabels.procedures.prepare import Rows
@@ -89,14 +89,13 @@ def run(context: Context) -> Chosen:
         start = replace(start, arguments=start.arguments | more)
     keep(replace(context, start=start), method, done[method])
     return Chosen(
+        context=context,
         method=method,
         stages=(done[method],),
         baseline=(done[BASELINE],) if spreads else (),
         val=val,
         test={name: said(layer, data.test) for name, layer in heads.items()},
         why=f"{method}, as asked",
-        decisions=(),
-        policies={},
         beside=names[0],
         ask=lambda some: _said(heads[method], embedded(context, some), len(data.pool.classes)),
     )

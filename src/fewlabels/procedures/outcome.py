@@ -17,7 +17,7 @@ from sklearn.metrics import recall_score
 from fewlabels.errors import UserError
 from fewlabels.evaluate.intervals import accuracy, paired_difference
 from fewlabels.pixels.decode import Unreadable, decode
-from fewlabels.procedures.auto import Chosen
+from fewlabels.procedures.chosen import Chosen
 from fewlabels.procedures.prepare import Data, Rows, each_class_in_turn
 from fewlabels.procedures.stage import Context, Trained
 from fewlabels.training.folder import RunFolder
@@ -27,8 +27,9 @@ PICTURE_SIDE = 128  # pixels
 PSEUDO_LABELLED = 2000  # unlabelled images that the gallery is drawn from, at most
 
 
-def result(context: Context, chosen: Chosen) -> dict[str, Any]:
+def result(chosen: Chosen) -> dict[str, Any]:
     """The content of `result.json`. Everything in it was counted on this run's own images."""
+    context = chosen.context
     data, config = context.data, context.config
     steps, seconds, images = _totals(chosen.stages)
     summary: dict[str, Any] = {
@@ -67,7 +68,7 @@ def result(context: Context, chosen: Chosen) -> dict[str, Any]:
         ],
         "why": chosen.why,
     }
-    summary["views"] = chosen.policies
+    summary["views"] = {view: str(policy) for view, policy in context.policies.items()}
     summary["decisions"] = [str(decision) for decision in chosen.decisions]
     if chosen.guarded is not None:
         summary["guard"] = {
@@ -75,7 +76,9 @@ def result(context: Context, chosen: Chosen) -> dict[str, Any]:
             "left_out": len(chosen.guarded.out),
             "scored": chosen.guarded.scored,
         }
-        summary["unlabelled"] -= len(chosen.guarded.out)
+    summary |= chosen.more
+    if chosen.inside:
+        summary["runs"] = [_inside(context, each) for each in chosen.inside]
     summary["verdict"] = verdict(summary)
     summary["skipped"] = [vars(item) for item in data.skipped]
     return summary
@@ -115,8 +118,9 @@ def verdict(result: dict[str, Any]) -> str:
     return f"{answer} {budgets}"
 
 
-def write_predictions(context: Context, chosen: Chosen, path: Path) -> None:
+def write_predictions(chosen: Chosen, path: Path) -> None:
     """A row an image of validation and test: what it is, what model and baseline say."""
+    context = chosen.context
     data = context.data
     tables = []
     for split, rows, by_method in (
@@ -139,16 +143,11 @@ def write_predictions(context: Context, chosen: Chosen, path: Path) -> None:
     _write(pa.concat_tables(tables, promote_options="permissive"), path)
 
 
-def write_gallery(context: Context, chosen: Chosen, path: Path) -> None:
+def write_gallery(chosen: Chosen, path: Path) -> None:
     """Pictures: the most confident right and wrong predictions, some pseudo-labels, and some of
     the images that the guard has left out."""
+    context, said = chosen.context, chosen.said
     data = context.data
-
-    def said(some: Rows) -> NDArray[np.float64]:
-        if chosen.ask is not None:
-            return chosen.ask(some)
-        return context.probabilities(context.model(chosen.final.weights), some)
-
     rows = data.test if len(data.test) else context.val_rows
     p = (chosen.test if len(data.test) else chosen.val).get(chosen.method, np.zeros((0, 1)))
     rows = rows[: len(p)]
@@ -160,7 +159,7 @@ def write_gallery(context: Context, chosen: Chosen, path: Path) -> None:
     shown = [(kind, int(rows[i]), p[i]) for kind, which in best.items() for i in which[:PICTURES]]
     rng = np.random.default_rng(context.config.seed)
     out = chosen.guarded.out if chosen.guarded else data.unlabelled[:0]
-    pool = rng.permutation(np.setdiff1d(data.unlabelled, out))[:PSEUDO_LABELLED]
+    pool = rng.permutation(data.unlabelled)[:PSEUDO_LABELLED]
     q = said(pool)
     # half as they come, half where the model is least sure: both belong to the picture
     doubtful = np.argsort(q.max(1), kind="stable")[: PICTURES // 2].tolist()
@@ -213,6 +212,21 @@ def write_splits(data: Data, folder: RunFolder) -> None:
         )
     _write(table, path)
     folder.write_json("classes.json", list(data.pool.classes))
+
+
+def _inside(context: Context, chosen: Chosen) -> dict[str, Any]:
+    """A run inside a run, in a few words."""
+    steps, seconds, _ = _totals(chosen.stages)
+    return {
+        "folder": chosen.context.folder.path.relative_to(context.folder.path).as_posix(),
+        "method": chosen.method,
+        "model": chosen.context.config.model,
+        "img_size": chosen.context.config.img_size,
+        "steps": steps,
+        "seconds": round(seconds, 1),
+        **_scores(chosen.context, chosen.method, chosen),
+        **chosen.more,
+    }
 
 
 def _right(p: NDArray[np.float64], data: Data, rows: Rows) -> NDArray[np.bool_]:

@@ -28,6 +28,19 @@ _VIEWS = {"weak": (1, "weak"), "strong": (2, "strong"), "other": (3, "strong")}
 
 
 @dataclass(frozen=True, eq=False)
+class Given:
+    """What a teacher has said of unlabelled images, and how often each is to be learnt."""
+
+    order: Rows  # [M], of the pool; an image stands there as often as an epoch shows it
+    rows: Rows  # [U], each image once, ascending
+    said: NDArray[np.float32]  # [U, K]
+
+    def of(self, rows: Rows) -> torch.Tensor:
+        """What was said of these images, [R, K]."""
+        return torch.from_numpy(self.said[np.searchsorted(self.rows, rows)])
+
+
+@dataclass(frozen=True, eq=False)
 class Data:
     """The images of a run. Rows are numbers of images in the pool, wherever they appear."""
 
@@ -40,6 +53,7 @@ class Data:
     test: Rows
     held_out: Rows  # the part of `labelled` that trials are validated on; empty where `val` is not
     skipped: tuple[Skipped, ...]
+    given: Given | None = None  # for methods whose unlabelled images come with a teacher's word
 
 
 def typical_side(pool: Pool) -> int:
@@ -143,7 +157,8 @@ def batches(
 ) -> Callable[[int], Batch]:
     """The batch of a step, as a function of the step's number alone.
 
-    The unlabelled stream holds the labelled images too: their labels are not looked at there.
+    The unlabelled stream holds the labelled images too: their labels are not looked at there. Where
+    the images come with a teacher's word it holds those that `data.given` names.
     `slots`: the images of so many steps in a row are kept in memory that is used again (0: each
     batch has its own); `pin`: in memory that a GPU reads directly.
     """
@@ -152,7 +167,9 @@ def batches(
     augment = Augmenter(data.images, preprocess, fill, seed)
     views = method.views
     known = Stream(labelled, seed, _LABELLED)
-    unknown = Stream(everything, seed, _UNLABELLED)
+    said = data.given if views.given else None
+    assert said is not None or not views.given
+    unknown = Stream(everything if said is None else said.order, seed, _UNLABELLED)
     u = batch_size * views.ratio
     shapes = {_X: batch_size} | {_VIEWS[view][0]: u for view in views.unlabelled}
     memory = [
@@ -174,7 +191,8 @@ def batches(
         for view in views.unlabelled:
             number, policy = _VIEWS[view]
             rendered[view] = augment(policies[policy], rows, epoch, number, out.get(number))
-        return Batch(x, y, **rendered, index=torch.from_numpy(rows))
+        given = None if said is None else said.of(rows)
+        return Batch(x, y, **rendered, index=torch.from_numpy(rows), given=given)
 
     return make
 

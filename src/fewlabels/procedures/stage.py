@@ -78,6 +78,11 @@ class Context:
         return "fixmatch" if len(self.data.unlabelled) and not self.too_slow else "supervised"
 
     @property
+    def own_settings(self) -> Any:
+        """Those of the method that the run is about."""
+        return resolve(self.method, _settings(self.config, self.method))
+
+    @property
     def too_slow(self) -> bool:
         """Whether the unlabelled images cost more than the time allows: a pretrained net on a CPU,
         unless it is a small one of ours, from another run.
@@ -100,8 +105,7 @@ class Context:
         """
         if self.config.steps:
             return self.config.steps
-        settings = resolve(self.method, self.config.settings)
-        ratio = create(self.method, Facts(2, (1, 1), 2, 2), settings).views.ratio
+        ratio = create(self.method, Facts(2, (1, 1), 2, 2), self.own_settings).views.ratio
         images = len(self.data.labelled) + (len(self.data.unlabelled) if ratio else 0)
         a_step = self.config.batch_size * max(1, ratio)
         return max(1, round((self.config.epochs or 0) * images / a_step))
@@ -120,6 +124,15 @@ class Context:
     def undecided(self) -> tuple[str, ...]:
         """Of flip and rotate, those that `auto` must decide."""
         return tuple(name for name in INVARIANCES if getattr(self.config, name) == "auto")
+
+    def moment(self, part: float) -> float:
+        """On the run's clock, when this part of the time for training is over."""
+        return self.began + part * ((self.deadline or self.began) - self.began)
+
+    def learnt_from(self, stage: "Stage") -> Rows:
+        """The labelled images that a stage learns from."""
+        data = self.data
+        return np.setdiff1d(data.labelled, data.held_out) if stage.trial else data.labelled
 
     @property
     def val_rows(self) -> Rows:
@@ -157,7 +170,7 @@ def run_stage(
         return Trained(**(done | {"val": done["val"].numpy()}))
 
     config, data = context.config, context.data
-    labelled = np.setdiff1d(data.labelled, data.held_out) if stage.trial else data.labelled
+    labelled = context.learnt_from(stage)
     # each stage draws anew: what goes on must not see the trial's pictures again
     seed = zlib.crc32(f"{config.seed} {stage.name}".encode())
     counts = np.bincount(data.pool.label[labelled], minlength=len(data.pool.classes))

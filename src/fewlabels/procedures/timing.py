@@ -6,14 +6,16 @@ from dataclasses import replace
 import numpy as np
 
 from fewlabels.errors import UserError
+from fewlabels.procedures.config import ROUNDS
 from fewlabels.procedures.outcome import PSEUDO_LABELLED
 from fewlabels.procedures.stage import Context
-from fewlabels.training import checkpoint
 from fewlabels.training.budget import Clock
 from fewlabels.training.folder import RunFolder
 
 DISK = 200.0  # megabytes a second, for a slow one
-WRITING = 1.5  # seconds for what is written after the last prediction
+CLOCK = "clock.json"
+WRITING = 1.5  # seconds for what is written after the last prediction,
+WRITING_INSIDE = 0.7  # and of each run inside
 
 
 def timed(context: Context) -> Context:
@@ -33,16 +35,15 @@ def timed(context: Context) -> Context:
     return replace(context, **schedule)
 
 
-def resumed_clock(folder: RunFolder) -> Clock:
-    """A clock that stands where the run stood when its last checkpoint was written."""
-    schedule = folder.read_json("schedule.json")
-    if schedule is None:
-        return Clock()
-    homes = [home for home in (folder.path / "stages").glob("[!.]*") if home.is_dir()]
-    finished = sum((checkpoint.load(home) or {"seconds": 0.0})["seconds"] for home in homes)
-    last = checkpoint.load(folder.last)
-    open_stage = last is not None and not folder.stage(last["tag"]).exists()
-    return Clock(schedule["began"] + finished + (last["seconds"] if last and open_stage else 0.0))
+def resumed(folder: RunFolder) -> Clock:
+    """A clock that stands where the run stood when it last kept something."""
+    spent = folder.read_json(CLOCK)
+    return Clock(0.0 if spent is None else spent["seconds"])
+
+
+def mark(folder: RunFolder, clock: Clock) -> None:
+    """Keeps where the clock stands."""
+    folder.write_json(CLOCK, {"seconds": round(clock(), 3)})
 
 
 def _closing_seconds(context: Context) -> float:
@@ -55,7 +56,10 @@ def _closing_seconds(context: Context) -> float:
     a_row = (time.monotonic() - start) / len(rows)
     # the best model is written four times: last, its stage, best, artefact
     megabytes = sum(p.nbytes for p in model.parameters()) / 1e6
-    models = 1 if context.method == "supervised" else 2  # the baseline is asked as well
+    # the rounds, and a last one on all labels
+    inside = context.own_settings.rounds + 1 if context.method in ROUNDS else 0
+    # the baseline is asked as well, and so is each run inside
+    models = inside + (1 if context.method == "supervised" else 2)
     rows_to_ask = models * (len(data.test) + len(context.val_rows))
     rows_to_ask += min(len(data.unlabelled), PSEUDO_LABELLED)
-    return WRITING + a_row * rows_to_ask + 4 * megabytes / DISK
+    return WRITING + inside * WRITING_INSIDE + a_row * rows_to_ask + 4 * megabytes / DISK

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,9 +17,13 @@ PLAIN_SECONDS = 10.0  # between two lines where there is no terminal to draw a b
 class Events:
     """Hears the loop and the procedures; writes for the person and for the record."""
 
-    def __init__(self, folder: RunFolder, console: Console) -> None:
+    def __init__(
+        self, folder: RunFolder, console: Console, mark: Callable[[], None] | None = None
+    ) -> None:
+        """`mark` is called whenever something has been kept that need not be done again."""
         self.folder = folder
         self.console = console
+        self._mark = mark
         self._stage = ""
         self._bar: Progress | None = None
         self._task: TaskID | None = None
@@ -38,6 +42,7 @@ class Events:
         self._log(f"{name}: begins")
         if not self.console.is_terminal:
             yield
+            self.saved()
             return
         columns = (
             TextColumn("{task.description}"),
@@ -50,8 +55,18 @@ class Events:
             self._task = self._bar.add_task(name, total=1.0, numbers="")
             try:
                 yield
+                self.saved()
             finally:
                 self._bar = None
+
+    def inside(self, folder: RunFolder) -> "Events":
+        """For a run inside this one."""
+        return Events(folder, self.console, self._mark)
+
+    def saved(self) -> None:
+        """What has been done so far will not be done again."""
+        if self._mark is not None:
+            self._mark()
 
     def count(self, done: int, total: int) -> None:
         """Progress of work that is counted in images: reading, decoding."""

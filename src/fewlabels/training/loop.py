@@ -59,6 +59,7 @@ class Listener(Protocol):
     def resumed(self, step: int) -> None: ...
     def step(self, progress: float, step: int, rate: float, loss: float) -> None: ...
     def metrics(self, row: dict[str, Any]) -> None: ...
+    def saved(self) -> None: ...
 
 
 def fit(
@@ -134,6 +135,7 @@ def fit(
                 "seconds": clock(),
             },
         )
+        listener.saved()
 
     progress = budget.progress(step, clock())
     started = saved = clock()

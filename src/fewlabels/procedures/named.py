@@ -1,0 +1,38 @@
+"""A run of one method that the user names, labels only beside it.
+
+It is compared with nothing, and learns from all labels in one stage. Only where there are no test
+images a *trial*, with a part of the labels held out, gives the estimate; then the method *goes on*
+from its own weights with all labels, its ramps and averages begun anew.
+"""
+
+from fewlabels.errors import UserError
+from fewlabels.procedures.chosen import BASELINE, Chosen
+from fewlabels.procedures.labels_only import BASELINE_SHARE, TRIAL_SHARE, begin
+from fewlabels.procedures.stage import Context, Stage, Trained
+
+
+def run(context: Context) -> Chosen:
+    """Trains, and only then looks at the test images."""
+    method = context.config.method
+    if method == BASELINE:
+        return begin(context, 1.0, guarded=False).finish(BASELINE, (), "labels only, as asked")
+    need_unlabelled(context)
+    begun = begin(context, BASELINE_SHARE, guarded=True)
+    stages: tuple[Trained, ...] = ()
+    first = 0.0
+    if len(context.data.held_out) and not len(context.data.test):
+        first = TRIAL_SHARE
+        until = context.moment(BASELINE_SHARE + (1 - BASELINE_SHARE) * first)
+        stages = (begun.learn(Stage(f"{method} trial", method, True, first, until)),)
+    last = Stage(method, method, False, 1 - first, context.moment(1.0))
+    stages = (*stages, begun.learn(last, stages))
+    return begun.finish(method, stages, f"{method}, as asked")
+
+
+def need_unlabelled(context: Context) -> None:
+    """UserError where there is nothing to learn from but the labels."""
+    if not len(context.data.unlabelled):
+        raise UserError(
+            f"--method {context.config.method}: {context.data.pool.origin} has no unlabelled "
+            "images; add some, keep fewer labels (--labels-per-class), or take --method supervised"
+        )

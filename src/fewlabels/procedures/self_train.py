@@ -1,0 +1,187 @@
+"""Self-training in rounds, and Noisy Student, which is the same with noise.
+
+    labels only -> teacher -> pseudo-labels -> student -> teacher -> …
+
+The first teacher is the labels-only model. A teacher sees the unlabelled images as they are, in
+eval mode; what it says of them lies in `rounds/<n>/pseudo_labels.parquet`, and the student that
+learns from it, and from the labels, is a run of its own in that folder. It begins anew, perhaps as
+a larger model. Then it is the teacher.
+
+Rounds end when one is not better than the last on validation images; the later of equals is kept.
+Those are the pool's own, or labels held out of all rounds, if they are at least STOPS, or there are
+no test images; a last student then learns from all labels what the best round's says. With fewer
+every round is run: ten images cannot tell whether one helped.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fewlabels.models.regularise import drops_branches, set_dropout, set_stochastic_depth
+from fewlabels.models.scaling import BASES, scale
+from fewlabels.procedures.chosen import BASELINE, Chosen, keep
+from fewlabels.procedures.inside import inside
+from fewlabels.procedures.labels_only import BASELINE_SHARE, Begun, begin, learn
+from fewlabels.procedures.named import need_unlabelled
+from fewlabels.procedures.pseudo_labels import PseudoLabels, read, select
+from fewlabels.procedures.stage import Context, Stage, Trained
+
+VALIDATION = "validation images right"
+STOPS = 30  # held-out images that can tell whether a round helped
+
+
+@dataclass(frozen=True, eq=False)
+class Learnt:
+    """A teacher, or the student of a round."""
+
+    name: str
+    context: Context  # with its model, and images of its size
+    trained: Trained
+    pseudo: PseudoLabels | None = None  # what it learnt from, but the first teacher
+
+    @property
+    def right(self) -> int:
+        """How many validation images it has right."""
+        label = self.context.data.pool.label[self.context.val_rows]
+        return int((self.trained.val.argmax(1) == label).sum())
+
+
+def run(context: Context) -> Chosen:
+    """Trains, and only then looks at the test images."""
+    need_unlabelled(context)
+    begun = begin(context, BASELINE_SHARE, guarded=True)
+    return rounds(begun, BASELINE_SHARE, Learnt("labels only", begun.context, begun.stages[-1]))
+
+
+def rounds(begun: Begun, share: float, teacher: Learnt) -> Chosen:
+    """Rounds from `share` of the time to its end. `teacher` has learnt from all labels."""
+    context, settings = begun.context, begun.context.own_settings
+    data, held, method = context.data, len(context.data.held_out), context.config.method
+    tells = len(data.val) > 0 or held >= STOPS or (held > 0 and not len(data.test))
+    trial = tells and held > 0
+    if trial:  # nobody may have seen what the students are validated on
+        teacher = replace(teacher, trained=begun.judged)
+    count = settings.rounds + trial
+    done: list[Learnt] = []
+    why = f"all {settings.rounds} rounds were run"
+    for number in range(1, settings.rounds + 1):
+        until = context.moment(share + (1 - share) * number / count)
+        student = next_round(context, number, f"round {number}", teacher, trial, until)
+        if student is None:
+            why = f"no pseudo-label of round {number} is as sure as {settings.threshold:g}"
+            break
+        done.append(student)
+        # the first round is kept: who asks for it sees labels only beside it
+        more = student.right - teacher.right if tells and number > 1 else 1
+        if more >= 0:
+            teacher = student
+            keep(student.context, method, student.trained, context.folder)
+        if more <= 0:
+            why = f"round {number} did not help: {more:+} of {len(context.val_rows)} {VALIDATION}"
+            break
+    if not done:
+        return begun.finish(BASELINE, (), why)
+    best = judged = teacher  # what learns from all labels has seen those that judge
+    if trial:
+        number = done.index(best) + 1
+        last = next_round(context, number, "last round", best, False, context.moment(1.0))
+        if last is not None:
+            done.append(last)
+            best = last
+            keep(last.context, method, last.trained, context.folder)
+    context.events.say(f"{why}; the student of {best.name} is kept")
+    return _chosen(begun, done, best, judged, why)
+
+
+def next_round(
+    context: Context, number: int, name: str, teacher: Learnt, trial: bool, until: float
+) -> Learnt | None:
+    """The student of `rounds/<name>`, which has the model of round `number`; None where the teacher
+    is sure of nothing."""
+    settings, method = context.own_settings, context.config.method
+    model, size = student_model(context, number)
+    folder = f"rounds/{name.replace('round', '').strip()}"
+    within = inside(context, folder, model=model, img_size=size)
+    noise(within, settings)
+    path, rows = within.folder.path / "pseudo_labels.parquet", context.data.unlabelled
+    if path.exists():
+        p = read(path, rows)
+    else:
+        with within.events.stage(f"{teacher.name} labels the pool"):
+            p = teacher.context.probabilities(teacher.context.model(teacher.trained.weights), rows)
+    times = select(p, settings.threshold, settings.even)
+    pseudo = PseudoLabels(rows, p, times, settings.threshold, teacher.name, number)
+    pseudo.write(path, context.data.pool)
+    if not times.any():
+        return None
+    shown = int((times > 0).sum())
+    context.events.say(
+        f"{name}: {teacher.name} is sure enough of {shown:,} of {len(rows):,} unlabelled "
+        f"images; the student is {model} at {size} px"
+    )
+    learning = replace(within, data=replace(within.data, given=pseudo.given(settings.soft)))
+    trained = learn(learning, Stage(name, method, trial, 1.0, until))
+    keep(within, method, trained)
+    return Learnt(name, within, trained, pseudo)
+
+
+def student_model(context: Context, number: int) -> tuple[str, int]:
+    """The name of a round's model, and the side of its images in pixels."""
+    settings, config = context.own_settings, context.config
+    size = config.img_size or 0
+    if chain := settings.models.split():
+        return chain[min(number, len(chain)) - 1], size
+    if settings.grow and config.model in BASES:
+        scaled = scale(config.model, settings.grow * number, size=size)
+        return scaled.name, scaled.size
+    return config.model, size
+
+
+def noise(within: Context, settings: Any) -> None:
+    """Dropout and stochastic depth of the student, as far as it has places for them."""
+    model = within.start.model
+    if settings.dropout:
+        set_dropout(model, settings.dropout)
+    if settings.survival < 1:
+        size = within.config.img_size or 0
+        if drops_branches(model, size):
+            set_stochastic_depth(model, 1 - settings.survival, size)
+        else:
+            within.events.say(
+                f"{within.config.model} has no residual branches: without stochastic depth"
+            )
+
+
+def _chosen(begun: Begun, done: list[Learnt], best: Learnt, judged: Learnt, why: str) -> Chosen:
+    """The end of the run, with a run inside it for each student."""
+    context, method = begun.context, begun.context.config.method
+    test = context.data.test
+    plain = context.probabilities(context.model(begun.stages[-1].weights), test)
+
+    def run_of(learnt: Learnt, stages: tuple[Trained, ...], judged: Learnt, **more: Any) -> Chosen:
+        said = {BASELINE: begun.judged.val, method: judged.trained.val}
+        asked = learnt.context.probabilities(learnt.context.model(learnt.trained.weights), test)
+        return Chosen(
+            context=learnt.context,
+            method=method,
+            stages=stages,
+            baseline=begun.stages,
+            val={name: p for name, p in said.items() if len(p)},
+            test={BASELINE: plain, method: asked},
+            decisions=begun.decisions,
+            guarded=begun.guarded,
+            **more,
+        )
+
+    students = []
+    for learnt in done:
+        assert learnt.pseudo is not None
+        about = {
+            "round": learnt.pseudo.round,
+            "teacher": learnt.pseudo.teacher,
+            "pseudo_labels": learnt.pseudo.by_class(context.data.pool.classes),
+        }
+        students.append(run_of(learnt, (learnt.trained,), learnt, why=learnt.name, more=about))
+    stages = tuple(learnt.trained for learnt in done[: done.index(best) + 1])
+    whole = run_of(best, stages, judged, why=f"{method}, as asked; {why}", inside=tuple(students))
+    here = replace(best.context, folder=context.folder, events=context.events)
+    return replace(whole, context=here)

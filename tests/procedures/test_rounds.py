@@ -1,0 +1,241 @@
+"""Self-training and Noisy Student as whole runs: rounds, their folders, their end, their resuming."""
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from conftest import Paint
+from safetensors.torch import load_file
+
+import fewlabels as fl
+from fewlabels.errors import UserError
+from fewlabels.methods import resolve
+from fewlabels.models import catalog
+from fewlabels.models.regularise import DropBranch, DropFeatures
+from fewlabels.procedures import labels_only, self_train
+
+QUICK: dict[str, Any] = {
+    "steps": 6,
+    "batch_size": 4,
+    "img_size": 16,
+    "model": "cnn_small",
+    "device": "cpu",
+    "flip": "off",
+    "rotate": "off",
+    "guard": "off",
+}
+
+
+def trained(pool: Path, out: Path, **settings: Any) -> fl.Run:
+    return fl.train(
+        pool, out=out, **({"method": "noisy_student"} | QUICK), settings={"rounds": 2} | settings
+    )
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "artefact" / "weights.safetensors")
+
+
+def same(one: Path, two: Path) -> bool:
+    a, b = weights(one), weights(two)
+    return a.keys() == b.keys() and all(torch.equal(value, b[name]) for name, value in a.items())
+
+
+def pseudo_labels(run: Path, place: str) -> dict[str, list[Any]]:
+    told: dict[str, list[Any]] = pq.read_table(
+        run / "rounds" / place / "pseudo_labels.parquet"
+    ).to_pydict()
+    return told
+
+
+def test_each_round_is_a_run_and_the_last_is_what_is_kept(
+    split_folders: Path, tmp_path: Path
+) -> None:
+    run = trained(split_folders, tmp_path / "run")
+    first, second = run.result["runs"]
+    assert (run.result["method"], run.result["steps"]) == ("noisy_student", 12)
+    assert [r["folder"] for r in (first, second)] == ["rounds/1", "rounds/2"]
+    assert [r["teacher"] for r in (first, second)] == ["labels only", "round 1"]
+    assert [r["round"] for r in (first, second)] == [1, 2]
+    assert run.result["test"] == second["test"]
+    assert "baseline" in run.result
+    assert same(run.path, run.path / "rounds" / "2")
+    assert not same(run.path, run.path / "rounds" / "1")
+    for place, teacher in (("1", "labels only"), ("2", "round 1")):
+        told, folder = pseudo_labels(run.path, place), run.path / "rounds" / place
+        assert (set(told["teacher"]), set(told["round"])) == ({teacher}, {int(place)})
+        assert len(told["image"]) == run.result["unlabelled"]
+        assert (folder / "report.html").exists()
+        own = json.loads((folder / "result.json").read_text())
+        assert own["test"] == run.result["runs"][int(place) - 1]["test"]
+        by_class = {row["class"]: row for row in own["pseudo_labels"]}
+        said = Counter(told["label"])
+        assert {name: row["said"] for name, row in by_class.items() if row["said"]} == said
+
+
+def test_a_teacher_sees_the_images_as_they_are_without_noise(
+    split_folders: Path, tmp_path: Path
+) -> None:
+    """What round 2 learns is to the bit what the model of round 1 predicts."""
+    run = trained(split_folders, tmp_path / "run")
+    told = pseudo_labels(run.path, "2")
+    teacher = fl.load(run.path / "rounds" / "1")
+    said = teacher.predict([split_folders / name for name in told["image"]])
+    assert [list(one.probabilities) for one in said] == told["probabilities"]
+
+
+def test_a_run_that_was_cut_off_in_a_round_ends_as_if_it_had_not_been(
+    split_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trained(split_folders, tmp_path / "whole")
+    learn = self_train.learn
+
+    def cut(context: Any, stage: Any, *more: Any) -> Any:
+        if stage.name == "round 2":
+            raise KeyboardInterrupt
+        return learn(context, stage, *more)
+
+    monkeypatch.setattr(self_train, "learn", cut)
+    with pytest.raises(KeyboardInterrupt):
+        trained(split_folders, tmp_path / "run")
+    assert fl.load(tmp_path / "run").classes == ("left", "right")  # the best so far
+    with pytest.raises(UserError, match=r"is a part of .*run.*: resume that"):
+        fl.resume(tmp_path / "run" / "rounds" / "1")
+    monkeypatch.undo()
+    done = fl.resume(tmp_path / "run")
+    assert same(done.path, whole.path)
+    assert done.result["test"] == whole.result["test"]
+    assert pseudo_labels(done.path, "2") == pseudo_labels(whole.path, "2")
+
+
+@pytest.mark.parametrize(
+    ("right", "ran", "kept"),
+    [((3, 4, 5), 3, "3"), ((3, 2, 5), 2, "1"), ((3, 3, 5), 2, "2"), ((0, 1, 1), 3, "3")],
+)
+def test_rounds_end_when_one_does_not_help_on_validation(
+    split_folders: Path,
+    tmp_path: Path,
+    paint: Paint,
+    monkeypatch: pytest.MonkeyPatch,
+    right: tuple[int, ...],
+    ran: int,
+    kept: str,
+) -> None:
+    for kind, name in enumerate(("left", "right")):
+        paint(split_folders / "val" / name, kind, 4)
+    of = {f"round {number}": count for number, count in enumerate(right, 1)} | {"labels only": 9}
+    monkeypatch.setattr(self_train.Learnt, "right", property(lambda learnt: of[learnt.name]))
+    run = trained(split_folders, tmp_path / "run", rounds=3)
+    assert len(run.result["runs"]) == ran
+    assert same(run.path, run.path / "rounds" / kept)
+    said = "all 3 rounds were run" if kept == "3" and right[1] < right[2] else "did not help"
+    assert said in run.result["choice"]["why"]
+    assert run.result["val"]["n"] == 8
+
+
+def test_without_test_images_held_out_labels_judge_and_a_last_round_learns_from_all(
+    split_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(split_folders / "test")
+    seen: dict[str, list[int]] = {}
+    run_stage = labels_only.run_stage
+
+    def watched(context: Any, stage: Any, *more: Any) -> Any:
+        seen[stage.name] = context.learnt_from(stage).tolist()
+        return run_stage(context, stage, *more)
+
+    monkeypatch.setattr(labels_only, "run_stage", watched)
+    run = trained(split_folders, tmp_path / "run", rounds=1)
+    assert [r["folder"] for r in run.result["runs"]] == ["rounds/1", "rounds/last"]
+    assert len(seen["round 1"]) == len(seen["labels only trial"]) == 6
+    assert len(seen["last round"]) == 8
+    assert same(run.path, run.path / "rounds" / "last")
+    assert (run.result["estimate"], run.result["val"]["n"]) == ("val", 2)
+    assert run.result["val"] == run.result["runs"][0]["val"]
+    assert "val" not in run.result["runs"][1]  # it has learnt from these labels
+    assert run.result["runs"][1]["teacher"] == "round 1"
+
+
+def test_a_teacher_that_is_sure_of_nothing_leaves_labels_only(
+    split_folders: Path, tmp_path: Path
+) -> None:
+    run = trained(split_folders, tmp_path / "run", threshold=1.0)
+    assert run.result["method"] == "supervised"
+    assert run.result["choice"]["why"] == "no pseudo-label of round 1 is as sure as 1"
+    assert "runs" not in run.result
+
+
+def test_students_may_be_named_or_grow(split_folders: Path, tmp_path: Path) -> None:
+    chain = trained(split_folders, tmp_path / "chain", models="cnn_small(width=1.5)")
+    assert [r["model"] for r in chain.result["runs"]] == ["cnn_small(width=1.5)"] * 2
+    assert chain.result["model"] == "cnn_small(width=1.5)"
+    assert len(weights(chain.path)["head.weight"][0]) == 4 * 32  # 24 becomes 32
+    grown = trained(split_folders, tmp_path / "grown", grow=2.0)
+    told = [(r["model"], r["img_size"]) for r in grown.result["runs"]]
+    assert told == [
+        ("cnn_small(depth=1.44,width=1.21)", 22),
+        ("cnn_small(depth=2.074,width=1.464)", 28),
+    ]
+    assert grown.result["img_size"] == 28
+    picture = split_folders / "test" / "left" / "left-0-0.png"
+    assert fl.load(grown).predict([picture])[0].label in ("left", "right")
+
+
+def test_model_auto_grows() -> None:
+    from fewlabels.procedures.config import Config
+
+    def settings(**given: Any) -> dict[str, Any]:
+        config = Config("photos", method="noisy_student", **given)
+        return config.resolved("photos", "cnn_small", 32, tuned=False, mirror=True).settings
+
+    assert settings() == {"grow": 1.0}
+    assert settings(settings={"grow": 0.5}) == {"grow": 0.5}
+    assert settings(settings={"models": "resnet20"}) == {"models": "resnet20"}
+    assert settings(model="cnn_small") == {}
+
+
+def noised(name: str, method: str = "noisy_student") -> tuple[list[Any], list[str]]:
+    from types import SimpleNamespace
+
+    built, said = catalog.build(name, 4), []
+    within: Any = SimpleNamespace(
+        start=built,
+        config=SimpleNamespace(model=name, img_size=32),
+        events=SimpleNamespace(say=said.append),
+    )
+    self_train.noise(within, resolve(method, {}))
+    hooks = [
+        hook
+        for module in built.model.modules()
+        for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
+    ]
+    return hooks, said
+
+
+def test_a_student_is_noised_and_a_plain_one_is_not() -> None:
+    hooks, said = noised("cnn_small")
+    assert [hook.p for hook in hooks if isinstance(hook, DropFeatures)] == [0.5]
+    drops = [hook.p for hook in hooks if isinstance(hook, DropBranch)]
+    assert drops
+    assert max(drops) == pytest.approx(0.2)
+    assert said == []
+    assert noised("cnn_small", "self_train") == ([], [])
+
+
+def test_a_student_without_branches_does_without_stochastic_depth() -> None:
+    hooks, said = noised("lenet5")
+    assert [hook.p for hook in hooks] == [0.5]
+    assert said == ["lenet5 has no residual branches: without stochastic depth"]
+
+
+def test_the_first_student_is_no_copy_of_its_teacher(split_folders: Path, tmp_path: Path) -> None:
+    """It begins anew, from other random weights, and so does each of them."""
+    run = trained(split_folders, tmp_path / "run", weight=0.0)
+    filters = [weights(run.path / "rounds" / place)["stem.1.0.weight"] for place in ("1", "2")]
+    assert np.abs((filters[0] - filters[1]).numpy()).max() > 0.05
