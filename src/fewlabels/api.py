@@ -20,11 +20,19 @@ from fewlabels.deploy import artefact
 from fewlabels.deploy.classifier import Classifier
 from fewlabels.errors import UserError, one_line
 from fewlabels.models import catalog
+from fewlabels.models.catalog import ENSEMBLE
 from fewlabels.models.choose import choose
 from fewlabels.pixels import cache
 from fewlabels.pixels.preprocess import Preprocess
 from fewlabels.pool.pool import Pool
-from fewlabels.procedures import outcome, registry, search_augmentation, search_scaling
+from fewlabels.procedures import (
+    ensemble,
+    fixres,
+    outcome,
+    registry,
+    search_augmentation,
+    search_scaling,
+)
 from fewlabels.procedures import search as searching
 from fewlabels.procedures.chosen import Chosen
 from fewlabels.procedures.config import (
@@ -35,6 +43,8 @@ from fewlabels.procedures.config import (
     read_recipe,
     seconds,
 )
+from fewlabels.procedures.earlier import Earlier
+from fewlabels.procedures.earlier import ensemble as together
 from fewlabels.procedures.prepare import Data, prepare, preprocessing, typical_side
 from fewlabels.procedures.probes import FROZEN
 from fewlabels.procedures.stage import Context
@@ -88,14 +98,14 @@ def train(
     }
     config = make(Config, settings | fixed, where)
     pool = pool or Pool.scan(data)  # type: ignore[arg-type]
-    config, built, device = _start(config, pool)
+    started = _start(config, pool)
     folder = RunFolder.create(Path(out) if out else None)
     versions = {name: version(name) for name in ("fewlabels", "torch", "numpy", "numba")}
     versions["python"] = platform.python_version()
     about = {"command": _command(config), "versions": versions}
-    folder.write_config(config.to_dict() | about)
+    folder.write_config(started.config.to_dict() | about)
     try:
-        return _execute(config, pool, built, device, folder, console, clock)
+        return _execute(started, folder, console, clock)
     except UserError:
         if not folder.last.exists():  # nothing has been trained: the same --out can be used again
             shutil.rmtree(folder.path)
@@ -114,8 +124,7 @@ def resume(path: str | Path, *, console: Console | None = None) -> Run:
         raise UserError(f"{path}: is a part of {whole}: resume that")
     config = make(Config, read_recipe(folder.path / "config.yaml"), str(folder.path))
     pool = Pool.scan(config.data)
-    config, built, device = _start(config, pool)
-    return _execute(config, pool, built, device, folder, console, resumed(folder))
+    return _execute(_start(config, pool), folder, console, resumed(folder))
 
 
 @dataclass(frozen=True)
@@ -168,11 +177,11 @@ def search(
     }
     config = plan.settings(make(Config, settings | fixed, where))
     pool = pool or Pool.scan(data)  # type: ignore[arg-type]
-    config, built, device = _start(config, pool)
+    started = _start(config, pool)
     folder = RunFolder.create(Path(out) if out else None, searching.HOME)
-    folder.write_config(config.to_dict() | {"search": asdict(plan)})
+    folder.write_config(started.config.to_dict() | {"search": asdict(plan)})
     try:
-        return _search(config, plan, pool, built, device, folder, console, clock, limit)
+        return _search(started, plan, folder, console, clock, limit)
     except UserError:
         if not (folder.path / "study.db").exists():  # the same --out can be used again
             shutil.rmtree(folder.path)
@@ -199,9 +208,9 @@ def resume_search(
     limit = None if time_limit is None else seconds(time_limit)
     config = make(Config, known, str(path))
     pool = Pool.scan(config.data)
-    config, built, device = _start(config, pool)
-    folder.write_config(config.to_dict() | {"search": asdict(plan)})
-    return _search(config, plan, pool, built, device, folder, console, clock, limit)
+    started = _start(config, pool)
+    folder.write_config(started.config.to_dict() | {"search": asdict(plan)})
+    return _search(started, plan, folder, console, clock, limit)
 
 
 def _plan(values: dict[str, Any], where: str) -> searching.Plan:
@@ -226,17 +235,14 @@ def load(run: Run | str | Path, device: str = "cpu") -> Classifier:
 
 
 def _execute(
-    config: Config,
-    pool: Pool,
-    built: catalog.Built,
-    device: Fabric,
+    started: "Started",
     folder: RunFolder,
     console: Console | None,
     clock: Clock,
 ) -> Run:
     events = Events(folder, console or Console(quiet=True), partial(mark, folder, clock))
     try:
-        context = _context(config, pool, built, device, folder, events, clock)
+        context = _context(started, folder, events, clock)
         outcome.write_splits(context.data, folder)
         chosen = registry.run(context)
         for each in chosen.inside:
@@ -261,11 +267,8 @@ def _finish(chosen: Chosen) -> dict[str, Any]:
 
 
 def _search(
-    config: Config,
+    started: "Started",
     plan: searching.Plan,
-    pool: Pool,
-    built: catalog.Built,
-    device: Fabric,
     folder: RunFolder,
     console: Console | None,
     clock: Clock,
@@ -273,7 +276,7 @@ def _search(
 ) -> Search:
     events = Events(folder, console or Console(quiet=True))
     try:
-        context = _context(config, pool, built, device, folder, events, clock)
+        context = _context(started, folder, events, clock)
         result = searching.run(context, plan, limit)
     except KeyboardInterrupt:
         if (folder.path / "search.json").exists():
@@ -285,17 +288,21 @@ def _search(
     return Search(folder.path, result)
 
 
-def _context(
-    config: Config,
-    pool: Pool,
-    built: catalog.Built,
-    device: Fabric,
-    folder: RunFolder,
-    events: Events,
-    clock: Clock,
-) -> Context:
+@dataclass(frozen=True, eq=False)
+class Started:
+    """What a run is about, before its images are read."""
+
+    config: Config  # resolved
+    pool: Pool
+    built: catalog.Built  # the model that training starts from
+    fabric: Fabric  # the device to train on
+    earlier: tuple[Earlier, ...] = ()
+
+
+def _context(started: Started, folder: RunFolder, events: Events, clock: Clock) -> Context:
     """The images read, the kernel compiled: what training needs before its first step."""
-    data = _read(config, pool, events)
+    config, built = started.config, started.built
+    data = _read(config, started.pool, events)
     for line in _introduction(data, config, folder, built.note, built.stem):
         events.say(line)
     if not compiled():
@@ -304,7 +311,10 @@ def _context(
     size = config.img_size or 0
     base = Preprocess(size, built.mean, built.std) if built.mean and built.std else None
     preprocess = preprocessing(data, base, size)
-    return Context(config, built, data, preprocess, folder, events, device, clock)
+    return Context(
+        *(config, built, data, preprocess, folder, events, started.fabric, clock),
+        earlier=started.earlier,
+    )
 
 
 def _read(config: Config, pool: Pool, events: Events) -> Data:
@@ -328,15 +338,23 @@ def _command(config: Config) -> str:
     return f"fewlabels.train({config.data!r}, …)"
 
 
-def _start(config: Config, pool: Pool) -> tuple[Config, catalog.Built, Fabric]:
+def _start(config: Config, pool: Pool) -> Started:
     """The settings in full, the model that training starts from, the device to train on.
 
     With the same seed the model is the same.
     """
     fabric, classes, side = _fabric(config), len(pool.classes), typical_side(pool)
     device, name = fabric.device.type, config.model
+    earlier = tuple(_earlier(Path(run)) for run in config.runs)
     torch.manual_seed(config.seed)
-    if name == "auto":
+    if config.method in (ensemble.METHOD, fixres.METHOD):
+        if name not in ("auto", *(run.built.architecture for run in earlier), ENSEMBLE):
+            raise UserError(f"--model has no effect in the method {config.method}")
+        if config.method == fixres.METHOD:
+            name, built = fixres.begun_from(earlier, config)
+        else:
+            name, built = ENSEMBLE, together(earlier, pool.classes)
+    elif name == "auto":
         fixed = config.steps or config.epochs or config.method in FROZEN
         seconds = None if fixed else config.time_limit or TIME_LIMIT
         name, built = choose(side, len(pool), device, seconds, classes, config.weights)
@@ -348,7 +366,13 @@ def _start(config: Config, pool: Pool) -> tuple[Config, catalog.Built, Fabric]:
     size = config.img_size or image_size(side, built.size, built.fixed, device)
     built = ready(built, name, size, classes, config)
     tuned = built.weights != "none"
-    return config.resolved(pool.origin, name, size, tuned, pool.mirror), built, fabric
+    resolved = config.resolved(pool.origin, name, size, tuned, pool.mirror)
+    return Started(resolved, pool, built, fabric, earlier)
+
+
+def _earlier(run: Path) -> Earlier:
+    saved = artefact.read(run)
+    return Earlier(str(run), saved.built, saved.classes, saved.preprocess)
 
 
 def _fabric(config: Config) -> Fabric:

@@ -6,7 +6,13 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from fewlabels.errors import UserError
 
 T = TypeVar("T")
-_WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    bool: "true or false",
+    list: "a list",
+}
 
 
 def make(kind: type[T], values: dict[str, Any], where: str) -> T:
@@ -19,8 +25,8 @@ def make(kind: type[T], values: dict[str, Any], where: str) -> T:
         if key not in types:
             raise UserError(f"{where}: no setting is named '{key}'; there are {', '.join(types)}")
         wanted = [t for t in get_args(types[key]) or (types[key],) if t is not type(None)]
-        if get_origin(types[key]) is dict:
-            wanted = [dict]
+        if get_origin(types[key]) in (dict, list):
+            wanted = [get_origin(types[key])]
         if value is None and type(None) in get_args(types[key]):
             continue
         if not any(_is(value, one) for one in wanted):

@@ -33,10 +33,10 @@ def begun(root: Path, run: Path, **settings: Any) -> Context:
     """The context of a run on these images, before anything is computed."""
     pool = Pool.scan(root)
     asked = Config(str(root), method="linear_probe", **settings)
-    config, built, device = api._start(asked, pool)
+    started = api._start(asked, pool)
     folder = RunFolder.create(run)
     events = Events(folder, Console(quiet=True))
-    return api._context(config, pool, built, device, folder, events, Clock())
+    return api._context(started, folder, events, Clock())
 
 
 @pytest.fixture

@@ -312,8 +312,10 @@ def test_a_run_that_goes_on_starts_from_the_same_weights(
     monkeypatch.setattr(api, "typical_side", lambda pool: 224)  # so that `auto` wants weights
     pool = Pool.scan(split_folders)
     asked = Config(str(split_folders), model=name, img_size=32, steps=1)
-    config, one, _ = api._start(asked, pool)
-    again, two, _ = api._start(config, pool)
+    started = api._start(asked, pool)
+    config, one = started.config, started.built
+    again = api._start(config, pool)
+    again, two = again.config, again.built
     assert again == config
     assert same(dict(one.model.state_dict()), dict(two.model.state_dict()))
     assert ("no pretrained weights" in one.note) == (name != "mlp")

@@ -1,4 +1,4 @@
-"""Self-training and Noisy Student as whole runs: rounds, their folders, their end, their resuming."""
+"""Self-training and Noisy Student as whole runs: rounds, folders, the end, going on."""
 
 import json
 import shutil

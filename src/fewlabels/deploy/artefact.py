@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from fewlabels.deploy.classifier import Classifier
 from fewlabels.errors import UserError, one_line
@@ -17,9 +17,8 @@ from fewlabels.models import catalog
 from fewlabels.models.built import Built, restore
 from fewlabels.pixels.preprocess import Preprocess
 from fewlabels.training import checkpoint
-from fewlabels.training.folder import RunFolder, write_text
-
-WEIGHTS, ABOUT = "weights.safetensors", "classifier.json"
+from fewlabels.training.checkpoint import ABOUT, WEIGHTS
+from fewlabels.training.folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -33,13 +32,9 @@ class Saved:
 
 
 def write(folder: RunFolder) -> Path:
-    """Makes the artefact of the best model so far. The JSON, written last, makes it whole."""
+    """Makes the artefact of the best model so far."""
     best = _best(folder)
-    folder.artefact.mkdir(exist_ok=True)
-    (folder.artefact / ABOUT).unlink(missing_ok=True)
-    save_file(best["weights"], folder.artefact / WEIGHTS)
-    text = json.dumps(best["about"], indent=2, ensure_ascii=False)
-    write_text(folder.artefact / ABOUT, text + "\n")
+    checkpoint.write_weights(folder.artefact, best["about"], best["weights"])
     return folder.artefact
 
 

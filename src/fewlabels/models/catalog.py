@@ -28,6 +28,7 @@ from fewlabels.models.built import Built, head, near
 from fewlabels.models.cnn_small import CnnSmall
 from fewlabels.models.deformable import add_deformable
 from fewlabels.models.efficientnet import efficientnet, efficientnet_l2
+from fewlabels.models.ensemble import Ensemble, Member
 from fewlabels.models.lenet5 import LeNet5
 from fewlabels.models.mlp import MLP, Perceptron
 from fewlabels.models.neighbours import Neighbours
@@ -48,6 +49,7 @@ OURS: dict[str, Callable[..., nn.Module]] = {
     "efficientnet_l2": efficientnet_l2,
 }
 
+ENSEMBLE = "ensemble"  # not among the names that one takes: it is made of runs
 PREFIXES = ("torchvision:", *from_timm.PREFIXES)
 
 
@@ -91,6 +93,8 @@ def build(
     """
     bare, own = parse(name)
     given = own | (arguments or {})
+    if bare == ENSEMBLE:
+        return _ensemble(num_classes, given)
     size, ratio, stages = (given.pop(key, None) for key in ("size", "se", "deformable"))
     size = None if size is None else _whole(name, "size", size)
     memory = {key: given.pop(key) for key in ("nearest", "neighbours") if "neighbours" in given}
@@ -193,6 +197,24 @@ def _source(
         hint = near(plain, [*OURS, *known, *timm.list_models()])
         raise UserError(f"no model is named '{bare}'{hint}")
     return from_timm.build(f"timm:{bare}", num_classes, pretrained, arguments)
+
+
+def _ensemble(num_classes: int | None, arguments: dict[str, Any]) -> Built:
+    """Of members without weights: for each the `model`, its `arguments` and the `size` of its
+    images. What else a member knows lies in its buffers."""
+    if num_classes is None or "members" not in arguments:
+        raise UserError(f"--model {ENSEMBLE}: is made of runs: train --method ensemble --run RUN …")
+    plain, order = (0.0, 0.0, 0.0), range(num_classes)
+    members = [
+        Member(
+            build(each["model"], num_classes, "none", each["arguments"]).model,
+            each["size"],
+            *(plain, (1.0, 1.0, 1.0), plain, (1.0, 1.0, 1.0)),
+            order,
+        )
+        for each in arguments["members"]
+    ]
+    return Built(Ensemble(members), ENSEMBLE, arguments)
 
 
 def adapt_first_layer(model: nn.Module, name: str, channels: int) -> None:

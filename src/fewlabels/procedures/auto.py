@@ -1,79 +1,152 @@
-"""`auto`: labels only first, then the unlabelled images too, and the better of the two.
+"""`auto`: labels only first, then what has most to gain, and the better of them.
 
-Without validation images in the pool a method runs in two stages. In its *trial* a stratified part
-of the labels is held out, and what it says of them is the only thing that methods are compared on.
-Then it *goes on* from its own weights with all the labels, so that no label is lost and no training
-thrown away. A pool with validation images of its own needs no trial.
+1. Labels only: an answer within the first tenth of the time. With it is decided whether images may
+   be mirrored and which unlabelled ones look like no class.
+2. The ways that fit model, machine and images, the one with most to gain first (`ways`). Where the
+   labels and the time are enough to tell them apart they are compared, by cross-validation or on
+   the pool's validation images (`procedures/compare.py`). The favourite is left only for one that
+   is better beyond doubt; where nothing can be told it is taken, because it has won elsewhere.
+3. What is chosen learns from all labels for the rest of the time.
 
-    labels only: trial, goes on  ->  the other method: trial  ->  choice  ->  the chosen one goes on
-
-The test images are looked at once, after everything has been decided.
+The test images are looked at once, after everything has been decided. Every model of all labels is
+kept as it is done, so that a kill leaves the best so far.
 """
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from scipy.stats import binomtest
+from fewlabels.methods import Facts, create, resolve
+from fewlabels.procedures import frozen
+from fewlabels.procedures.chosen import BASELINE, Chosen
+from fewlabels.procedures.compare import Way, choose, compared, folds_of, spoken
+from fewlabels.procedures.folds import Fold
+from fewlabels.procedures.labels_only import BASELINE_SHARE, Begun, begin, learn
+from fewlabels.procedures.named import to_the_end
+from fewlabels.procedures.self_train import Learnt, next_round
+from fewlabels.procedures.stage import FAVOURITE, STUDENT, Context, Stage, Trained
 
-from fewlabels.procedures.chosen import BASELINE, Chosen, keep
-from fewlabels.procedures.labels_only import BASELINE_SHARE, TRIAL_SHARE, begin, learn
-from fewlabels.procedures.stage import Context, Stage, Trained
+SPREADING = "label_spreading"
+COMPARING = 0.25  # of the time after labels only, at most
+USEFUL = 300  # steps after which methods can be told apart
 
-DOUBT = 0.2  # labels only must be better with a one-sided p below this
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A way to learn, and how it ends the run with all labels."""
+
+    way: Way
+    finish: Callable[[Begun, str], Chosen]
+    needs: float = 0.0  # images that have to be seen in a fold before it can be judged
 
 
 def run(context: Context) -> Chosen:
     """Trains, chooses, and only then looks at the test images."""
-    method, trial = context.method, len(context.data.held_out) > 0
-    if method == BASELINE:
-        why = "there are no unlabelled images"
-        if len(context.data.unlabelled):
-            why = (
-                "labels only: on a CPU a pretrained net is too slow to learn from the unlabelled "
-                "images in this time; compare --model cnn_small and --method label_spreading"
-            )
-        return begin(context, 1.0, guarded=False).finish(BASELINE, (), why)
-    begun = begin(context, BASELINE_SHARE, guarded=True)
-    first = TRIAL_SHARE if trial else 1.0
-    until = context.moment(BASELINE_SHARE + (1 - BASELINE_SHARE) * first)
-    name = f"{method} trial" if trial else method
-    tried = begun.learn(Stage(name, method, trial, first, until))
-    chosen, why = choose(context, method, tried, begun.judged)
-    rest = Stage(method, method, False, 1 - first, context.moment(1.0))
-    if chosen == method:
-        stages = (tried, begun.learn(rest, (tried,))) if trial else (tried,)
-        return begun.finish(method, stages, why)
-    only = begun.stages[-1]
-    if trial:
-        longer = replace(rest, name="labels only longer", method=BASELINE)
-        only = learn(begun.context, longer, only.weights)
-        begun = replace(begun, stages=(*begun.stages, only))
-    else:
-        keep(begun.context, BASELINE, only)
-    return begun.finish(BASELINE, (), why, {method: tried.val})
+    for line in plan(context):
+        context.events.say(line)
+    begun = begin(context, BASELINE_SHARE, guarded=len(context.data.unlabelled) > 0)
+    found = candidates(begun.context)
+    names = [candidate.way.name for candidate in found]
+    told = [spoken(name) for name in names]
+    if len(found) == 1:
+        return found[0].finish(begun, f"{told[0]}: nothing else fits")
+    folds = folds_of(begun.context)
+    why_not = unfit(begun, found, folds)
+    if why_not:
+        why = f"{told[0]}: {why_not}, and it has won elsewhere (docs/results.md)"
+        context.events.say(why)
+        return found[0].finish(begun, why)
+    context.events.say(f"compares {' and '.join(told)} in {len(folds)} folds")
+    now = context.clock()
+    until = now + COMPARING * ((context.deadline or now) - now)
+    said = compared(begun.context, [candidate.way for candidate in found], folds, until)
+    name, why = choose(said, names)
+    context.events.say(why)
+    return replace(found[names.index(name)].finish(begun, why), compared=said)
 
 
-def choose(context: Context, method: str, its: Trained, baseline: Trained) -> tuple[str, str]:
-    """The better of the two on validation, and why, in one sentence.
+def plan(context: Context) -> list[str]:
+    """What is about to happen, in a few lines."""
+    data = context.data
+    names = [spoken(candidate.way.name) for candidate in candidates(context)]
+    until = f", until {context.moment(BASELINE_SHARE):.0f} s" if context.deadline else ""
+    then = f"{names[0]}, unless {' or '.join(names[1:])} is better" if names[1:] else "longer"
+    lines = [f"plan: labels only first{until}; then {then}"]
+    if len(data.test):
+        lines.append(f"the {len(data.test):,} test images are looked at once, at the end")
+    return lines
 
-    A few validation images cannot tell two good methods apart: by chance alone labels only would
-    often win by one image. It is taken when a sign test on the images where the two differ leaves
-    little doubt; otherwise the method that has learnt from many more images is.
-    """
-    label = context.data.pool.label[context.val_rows]
-    n = len(label)
-    if not n:
-        return method, (
-            f"{method}: with one label a class none is left to compare on, and it learns from "
-            "the unlabelled images too"
-        )
-    right, base = its.val.argmax(1) == label, baseline.val.argmax(1) == label
-    won, lost = int((right & ~base).sum()), int((base & ~right).sum())
-    score = f"{right.sum()} of {n} validation images right against {base.sum()} for labels only"
-    if won > lost:
-        return method, f"{method}: {score}"
-    if lost and binomtest(lost, won + lost, alternative="greater").pvalue < DOUBT:
-        return BASELINE, f"labels only: {method} got {score}"
-    return method, (
-        f"{method}: {score} is no difference that {n} images can show, and it learns from the "
-        "unlabelled images too"
+
+def candidates(context: Context) -> list[Candidate]:
+    """Those that fit, the one with most to gain first."""
+    if not len(context.data.unlabelled):
+        return [_labels_only()]
+    if context.too_slow:
+        return [_student(), _spreading(), _labels_only()]
+    return [_method(context, FAVOURITE), _labels_only()]
+
+
+def unfit(begun: Begun, found: list[Candidate], folds: tuple[Fold, ...]) -> str:
+    """Why the candidates cannot be compared; empty where they can."""
+    context = begun.context
+    if not folds:
+        return "with one label a class nothing can be compared"
+    if context.deadline is None:
+        return ""
+    last = begun.stages[-1]
+    rate = last.images / max(last.seconds, 1e-9)
+    needed = len(folds) * len(found) * max(candidate.needs for candidate in found) / rate
+    left = COMPARING * (context.deadline - context.clock())
+    if needed > left:
+        return f"to compare would take {needed:.0f} s, and there are {left:.0f} s for it"
+    return ""
+
+
+def _method(context: Context, name: str) -> Candidate:
+    def learnt(within: Context, until: float) -> Trained:
+        return learn(within, Stage(name, name, False, 1.0, until))
+
+    def finish(begun: Begun, why: str) -> Chosen:
+        return begun.finish(name, to_the_end(begun, name, name, BASELINE_SHARE), why)
+
+    ratio = create(name, Facts(2, (1, 1), 2, 2), resolve(name, {})).views.ratio
+    seen = context.config.batch_size * (1 + 2 * ratio)
+    return Candidate(Way(name, learnt), finish, USEFUL * seen)
+
+
+def _labels_only() -> Candidate:
+    def learnt(within: Context, until: float) -> Trained:
+        return learn(within, Stage("labels only", BASELINE, False, 1.0, until))
+
+    def finish(begun: Begun, why: str) -> Chosen:
+        context = begun.context
+        stage = Stage("labels only longer", BASELINE, False, 1.0, context.moment(1.0))
+        longer = learn(context, stage, begun.stages[-1].weights)
+        return replace(begun, stages=(*begun.stages, longer)).finish(BASELINE, (), why)
+
+    return Candidate(Way(BASELINE, learnt), finish)
+
+
+def _spreading() -> Candidate:
+    def finish(begun: Begun, why: str) -> Chosen:
+        return begun.finish(SPREADING, (frozen.fitted(begun.context, SPREADING),), why)
+
+    return Candidate(
+        Way(SPREADING, lambda within, _: frozen.fitted(within, SPREADING), 0.0), finish
     )
+
+
+def _student() -> Candidate:
+    """Fine-tuning on the pseudo-labels of label spreading: one pass forward and back for each
+    image, where FixMatch and its like have three."""
+
+    def learnt(within: Context, until: float) -> Trained:
+        teacher = Learnt(SPREADING, within, frozen.fitted(within, SPREADING))
+        named = replace(within, config=replace(within.config, method=STUDENT, settings={}))
+        student = next_round(named, 1, "round 1", teacher, False, until)
+        return teacher.trained if student is None else student.trained
+
+    def finish(begun: Begun, why: str) -> Chosen:
+        trained = learnt(begun.context, begun.context.moment(1.0))
+        return begun.finish(STUDENT, (trained,), why)
+
+    return Candidate(Way(STUDENT, learnt, 2.0), finish)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fewlabels.procedures.compare import Compared
 from fewlabels.procedures.guard import Guarded
 from fewlabels.procedures.invariance import Decision
 from fewlabels.procedures.prepare import Rows
@@ -34,10 +35,20 @@ class Chosen:
     ask: Callable[[Rows], NDArray[np.float64]] | None = None  # the final model, where that is quick
     inside: tuple["Chosen", ...] = ()  # the runs inside this one, in order
     more: dict[str, Any] = field(default_factory=dict)  # what only this procedure has to say
+    compared: Compared | None = None  # what it was chosen by; None: by `val`, or by nothing
+    verdict: str = ""  # where it is not about unlabelled images
 
     @property
     def final(self) -> Trained:
         return self.stages[-1]
+
+    @property
+    def validated(self) -> tuple[Rows, dict[str, NDArray[np.float64]]]:
+        """The images that tell how good it is without a test, and what was said of them by models
+        that had not seen their labels: its own, or those it was chosen by."""
+        if self.method in self.val or self.compared is None:
+            return self.context.val_rows, self.val
+        return self.compared.rows, self.compared.said
 
     def said(self, rows: Rows) -> NDArray[np.float64]:
         """What the final model says of these images, [R, K]."""
@@ -49,7 +60,13 @@ class Chosen:
 def keep(context: Context, method: str, trained: Trained, folder: RunFolder | None = None) -> None:
     """Puts the best model so far where a kill cannot take it: `checkpoints/best`, of the run itself
     or of the one in `folder`."""
-    about = {
+    best = {"about": described(context, method), "weights": trained.weights}
+    checkpoint.save((folder or context.folder).best, best)
+
+
+def described(context: Context, method: str) -> dict[str, Any]:
+    """What it takes to build the model anew and to ask it."""
+    return {
         "method": method,
         "model": context.start.architecture,
         "arguments": context.start.arguments,
@@ -57,4 +74,3 @@ def keep(context: Context, method: str, trained: Trained, folder: RunFolder | No
         "preprocess": context.preprocess.to_json(),
         "tta": context.config.tta,
     }
-    checkpoint.save((folder or context.folder).best, {"about": about, "weights": trained.weights})

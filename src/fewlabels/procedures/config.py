@@ -14,8 +14,9 @@ from fewlabels.errors import UserError
 from fewlabels.evaluate.predictions import TTA
 from fewlabels.methods import METHODS, resolve
 from fewlabels.models.initialise import Initialisation
-from fewlabels.procedures import probes
+from fewlabels.procedures import probes, sequences
 from fewlabels.procedures.probes import FROZEN
+from fewlabels.procedures.sequences import SEQUENCES
 from fewlabels.settings import between, one_of
 from fewlabels.training.freeze import ALL, Freeze
 
@@ -31,6 +32,7 @@ TUNED_DECAY = 0.9  # with layer decay
 TUNED_SUPERVISED = {"view": "weak"}
 TINY = 1e-9  # for what must be greater than 0
 ROUNDS = ("self_train", "noisy_student")  # of whole runs, each student a teacher to the next
+EARLIER = ("distill", "ensemble", "fixres")  # what takes runs that were trained before
 GROW = {"grow": 1.0}  # of `--model auto`: its students are larger by that φ each
 RANGES = (
     ("time_limit", TINY, math.inf),
@@ -50,6 +52,7 @@ RANGES = (
     ("drop_path", 0, 0.99),
     ("patience", 1, math.inf),
 )
+UNTRAINED = (*FROZEN, "ensemble")
 # what says how a model is trained, and so nothing where it is frozen and never trained
 TRAINING = (
     "time_limit",
@@ -122,6 +125,7 @@ class Config:
     balance: str = "none"  # of classes that are not equally frequent: none, sampling, logits
     mix: str = "none"  # of labelled images: none, mixup, cutmix
     tta: str = "none"  # test-time augmentation: none, flip, crop, flip+crop
+    runs: list[str] = field(default_factory=list)  # trained before, that the method is about
     settings: dict[str, Any] = field(default_factory=dict)  # the method's own
 
     def __post_init__(self) -> None:
@@ -129,20 +133,28 @@ class Config:
         limits = [n for n in ("time_limit", "epochs", "steps") if getattr(self, n) is not None]
         if len(limits) > 1:
             raise UserError("name one of --time-limit, --epochs and --steps, not several")
-        if self.method in FROZEN:
-            probes.resolve(self.method, self.settings)
+        if self.method in SEQUENCES:
+            sequences.resolve(self.method, self.settings)
+        if self.runs and self.method not in EARLIER:
+            raise UserError(
+                f"setting 'runs' has no effect in the method {self.method}; it has in "
+                f"{', '.join(EARLIER)}"
+            )
+        if self.method in UNTRAINED:
+            if self.method in FROZEN:
+                probes.resolve(self.method, self.settings)
             for about in fields(self):
                 if about.name in TRAINING and getattr(self, about.name) != about.default:
                     raise UserError(
                         f"setting '{about.name}' has no effect in the method {self.method}: it "
                         "trains no backbone"
                     )
-        elif self.method not in ("auto", *METHODS):
-            names = ", ".join(("auto", *METHODS, *FROZEN))
+        elif self.method not in ("auto", *METHODS, *SEQUENCES):
+            names = ", ".join(("auto", *METHODS, *FROZEN, *SEQUENCES))
             raise UserError(f"no method is named '{self.method}'; there are {names}")
-        elif self.method != "auto":
+        elif self.method in METHODS:
             resolve(self.method, self.settings)
-        elif self.settings:
+        elif self.method == "auto" and self.settings:
             raise UserError(
                 f"setting '{next(iter(self.settings))}' has no effect in auto; name a --method"
             )
@@ -178,10 +190,12 @@ class Config:
     @property
     def views(self) -> tuple[str, ...]:
         """The augmentations that the run uses: labels only knows one."""
-        if self.method in FROZEN:
+        if self.method in UNTRAINED:
             return ()
         if self.method == "supervised":
             return (resolve(self.method, self.settings).view,)
+        if self.method == "fixres":
+            return ("weak",)
         return ("weak", "strong")
 
     def to_dict(self) -> dict[str, Any]:
@@ -196,8 +210,9 @@ class Config:
         weights = self.weights if tuned else "none"  # a run that goes on fetches no others
         if weights not in ("auto", "none"):
             weights = str(Path(weights).expanduser().absolute())
-        found = replace(self, data=data, weights=weights, model=model, img_size=img_size)
-        if self.method in FROZEN:
+        runs = [str(Path(run).expanduser().absolute()) for run in self.runs]
+        found = replace(self, data=data, weights=weights, model=model, img_size=img_size, runs=runs)
+        if self.method in UNTRAINED:
             return found
 
         if tuned and self.method == "supervised" and self.augment is None:
@@ -206,8 +221,9 @@ class Config:
             found = replace(found, settings=GROW | self.settings)
 
         def policy(view: str) -> str | None:
-            given = getattr(self, POLICIES[view])
-            return str(Policy.read(given or view)) if view in found.views else None
+            usual = "none" if self.method == "fixres" else view  # as at test time
+            given = getattr(self, POLICIES[view]) or usual
+            return str(Policy.read(given)) if view in found.views else None
 
         rate = (TUNED_LR if tuned else LR)[self.optimiser]
         limited = self.time_limit or self.epochs or self.steps

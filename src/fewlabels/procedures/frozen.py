@@ -9,7 +9,8 @@ is shipped is fitted to all labels. Nothing is chosen on validation images: the 
 cross-validation on the images that are fitted to.
 """
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,12 +19,14 @@ from torch import nn
 
 from fewlabels.errors import UserError
 from fewlabels.evaluate.predictions import softmax
+from fewlabels.models import catalog
 from fewlabels.pool import split
 from fewlabels.procedures.chosen import Chosen, keep
 from fewlabels.procedures.embedding import Features, embedded
 from fewlabels.procedures.heads import takes_head, with_head
 from fewlabels.procedures.prepare import Rows
 from fewlabels.procedures.probes import (
+    KNN,
     SPREADS,
     USUAL,
     knn,
@@ -36,69 +39,111 @@ from fewlabels.procedures.stage import Context, Trained
 BASELINE = "linear_probe"  # of what learns from unlabelled images too
 
 
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """The features of some images, by their rows in the pool."""
+
+    rows: Rows  # ascending
+    features: Features
+
+    def __call__(self, some: Rows) -> Features:
+        return self.features[np.searchsorted(self.rows, some)]
+
+
 def run(context: Context) -> Chosen:
     """Embeds, fits, and only then looks at the test images."""
     data, method = context.data, context.config.method
-    settings = resolve(method, context.config.settings)
     spreads = method in SPREADS
     if spreads and not len(data.unlabelled):
         raise UserError(
             f"--method {method}: {data.pool.origin} has no unlabelled images; take linear_probe"
         )
-    if not takes_head(context):
-        raise UserError(f"--model {context.config.model}: has no linear head to put a {method} in")
-
+    need_head(context)
     began = context.clock()
-    unlabelled = data.unlabelled if spreads else data.unlabelled[:0]
-    rows = np.unique(np.concatenate([data.labelled, data.val, data.test, unlabelled]))
-    features = embedded(context, rows)
-    context.events.say(f"features of {len(rows):,} images after {context.clock():.0f} s")
-
-    def seen(some: Rows) -> Features:
-        return features[np.searchsorted(rows, some)]
-
-    def fit(name: str, labelled: Rows) -> nn.Module:
-        label, k = data.pool.label, len(data.pool.classes)
-        groups = split.tied(data.pool, data.digest)
-        if name == "knn":
-            return knn(seen(labelled), label[labelled], k, settings.k)
-        if name == "linear_probe":
-            return linear_probe(seen(labelled), label[labelled], groups[labelled], k)
-        some = np.concatenate([labelled, unlabelled])
-        known = np.concatenate([label[labelled], np.full(len(unlabelled), -1)])
-        answer, weight = spread_labels(seen(some), known, k, settings)
-        return linear_probe(seen(some), answer, groups[some], k, weight, strength=USUAL)
-
-    def said(layer: nn.Module, some: Rows) -> NDArray[np.float64]:
-        return _said(layer, seen(some), len(data.pool.classes))
-
     names = [BASELINE, method] if spreads else [method]
-    heads = {name: fit(name, data.labelled) for name in names}
-    # validated by a fit that had not seen those labels
-    part = np.setdiff1d(data.labelled, data.held_out)
-    judges = {name: fit(name, part) for name in names} if len(data.held_out) else heads
-    val = {name: said(judge, context.val_rows) for name, judge in judges.items()}
+    seen = embed_for(context, names, data.test)
+    context.events.say(f"features of {len(seen.rows):,} images after {context.clock():.0f} s")
+    classes = len(data.pool.classes)
+    heads = {name: fit(context, name, seen, data.labelled) for name in names}
+    judges = heads
+    if len(data.held_out):  # validated by a fit that had not seen those labels
+        part = np.setdiff1d(data.labelled, data.held_out)
+        judges = {name: fit(context, name, seen, part) for name in names}
+    val = {name: _said(judge, seen(context.val_rows), classes) for name, judge in judges.items()}
     seconds = context.clock() - began
     done = {
-        name: Trained(with_head(context, layer), 0, seconds, len(rows), val[name])
+        name: Trained(with_head(context, layer), 0, seconds, len(seen.rows), val[name])
         for name, layer in heads.items()
     }
-    start = context.start
-    if method == "knn":
-        more = {"neighbours": len(data.labelled), "nearest": settings.k}
-        start = replace(start, arguments=start.arguments | more)
-    keep(replace(context, start=start), method, done[method])
+    context = shipped(context, method)
+    keep(context, method, done[method])
     return Chosen(
         context=context,
         method=method,
         stages=(done[method],),
         baseline=(done[BASELINE],) if spreads else (),
         val=val,
-        test={name: said(layer, data.test) for name, layer in heads.items()},
+        test={name: _said(layer, seen(data.test), classes) for name, layer in heads.items()},
         why=f"{method}, as asked",
         beside=names[0],
-        ask=lambda some: _said(heads[method], embedded(context, some), len(data.pool.classes)),
+        ask=lambda some: _said(heads[method], embedded(context, some), classes),
     )
+
+
+def fitted(context: Context, method: str) -> Trained:
+    """The model with a head fitted to all labelled images of the context."""
+    began, data = context.clock(), context.data
+    seen = embed_for(context, [method], data.test[:0])
+    layer = fit(context, method, seen, data.labelled)
+    said = _said(layer, seen(data.val), len(data.pool.classes))
+    seconds = context.clock() - began
+    return Trained(with_head(context, layer), 0, seconds, len(seen.rows), said)
+
+
+def need_head(context: Context) -> None:
+    """UserError where there is no linear head to put another in the place of."""
+    if not takes_head(context):
+        raise UserError(
+            f"--model {context.config.model}: has no linear head to put a "
+            f"{context.config.method} in"
+        )
+
+
+def embed_for(context: Context, methods: Sequence[str], more: Rows) -> Embedded:
+    """The features of all images that these methods learn from or are judged on, and of `more`."""
+    data = context.data
+    some = [data.labelled, data.val, more]
+    if any(method in SPREADS for method in methods):
+        some.append(data.unlabelled)
+    rows = np.unique(np.concatenate(some))
+    return Embedded(rows, embedded(context, rows))
+
+
+def fit(context: Context, method: str, seen: Embedded, labelled: Rows) -> nn.Module:
+    """The head that the method fits to these labels."""
+    data, settings = context.data, context.config.settings
+    settings = resolve(method, settings if method == context.config.method else {})
+    label, k = data.pool.label, len(data.pool.classes)
+    groups = split.tied(data.pool, data.digest)
+    if method == "knn":
+        return knn(seen(labelled), label[labelled], k, settings.k)
+    if method == "linear_probe":
+        return linear_probe(seen(labelled), label[labelled], groups[labelled], k)
+    some = np.concatenate([labelled, data.unlabelled])
+    known = np.concatenate([label[labelled], np.full(len(data.unlabelled), -1)])
+    answer, weight = spread_labels(seen(some), known, k, settings)
+    return linear_probe(seen(some), answer, groups[some], k, weight, strength=USUAL)
+
+
+def shipped(context: Context, method: str) -> Context:
+    """The context whose model ends in the head that the method leaves."""
+    if method != "knn":
+        return context
+    k = resolve(method, context.config.settings).k if context.config.method == method else KNN().k
+    start, classes = context.start, len(context.data.pool.classes)
+    own = start.arguments | {"neighbours": len(context.data.labelled), "nearest": k}
+    model = catalog.build(start.architecture, classes, "none", own).model
+    return replace(context, start=replace(start, model=model, arguments=own))
 
 
 @torch.inference_mode()

@@ -8,7 +8,6 @@ import torch
 
 from fewlabels.models import catalog
 from fewlabels.procedures.config import INSIDE
-from fewlabels.procedures.prepare import at_size
 from fewlabels.procedures.stage import Context
 from fewlabels.procedures.start import ready
 from fewlabels.training.folder import RunFolder
@@ -33,18 +32,8 @@ def inside(context: Context, name: str, **settings: Any) -> Context:
     folder.write_config(config.to_dict() | {INSIDE: str(context.folder.path)})
     folder.write_json("classes.json", list(context.data.pool.classes))
     events = context.events.inside(folder)
-    data, preprocess = context.data, replace(context.preprocess, size=size)
-    if size != context.config.img_size:
-        with events.stage(f"decoding at {size} px"):
-            data = at_size(data, size, events.count)
+    preprocess = replace(context.preprocess, size=size)
     if built.mean and built.std:
         preprocess = replace(preprocess, mean=built.mean, std=built.std)
-    return replace(
-        context,
-        config=config,
-        start=built,
-        data=data,
-        preprocess=preprocess,
-        folder=folder,
-        events=events,
-    )
+    within = replace(context, config=config, start=built, folder=folder, events=events)
+    return within.asked_as(preprocess)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from fewlabels.methods import METHODS
 from fewlabels.procedures.chosen import BASELINE, Chosen, keep
@@ -40,9 +41,10 @@ class Begun:
     def learn(self, stage: Stage, earlier: tuple[Trained, ...] = ()) -> Trained:
         """A stage of another method: from the weights of its earlier ones, taught by labels only
         where it needs a teacher. A trial's teacher has not seen the held-out labels either."""
-        teachers: tuple[Weights, ...] = ()
+        teachers: tuple[nn.Module, ...] = ()
         if METHODS[stage.method].method.taught:
-            teachers = ((self.judged if stage.trial else self.stages[-1]).weights,)
+            weights = (self.judged if stage.trial else self.stages[-1]).weights
+            teachers = (self.context.model(weights).eval(),)
         before = earlier[-1].weights if earlier else None
         return learn(self.context, stage, before, teachers)
 
@@ -106,7 +108,7 @@ def learn(
     context: Context,
     stage: Stage,
     before: Weights | None = None,
-    teachers: tuple[Weights, ...] = (),
+    teachers: tuple[nn.Module, ...] = (),
 ) -> Trained:
     """`run_stage`, from a linear probe where pretrained weights begin; a model that has learnt from
     all labels is kept as the best so far."""

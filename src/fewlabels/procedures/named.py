@@ -7,7 +7,7 @@ from its own weights with all labels, its ramps and averages begun anew.
 
 from fewlabels.errors import UserError
 from fewlabels.procedures.chosen import BASELINE, Chosen
-from fewlabels.procedures.labels_only import BASELINE_SHARE, TRIAL_SHARE, begin
+from fewlabels.procedures.labels_only import BASELINE_SHARE, TRIAL_SHARE, Begun, begin
 from fewlabels.procedures.stage import Context, Stage, Trained
 
 
@@ -18,15 +18,24 @@ def run(context: Context) -> Chosen:
         return begin(context, 1.0, guarded=False).finish(BASELINE, (), "labels only, as asked")
     need_unlabelled(context)
     begun = begin(context, BASELINE_SHARE, guarded=True)
-    stages: tuple[Trained, ...] = ()
+    stages = to_the_end(begun, method, method, BASELINE_SHARE)
+    return begun.finish(method, stages, f"{method}, as asked")
+
+
+def to_the_end(
+    begun: Begun, method: str, name: str, share: float, start: Trained | None = None
+) -> tuple[Trained, ...]:
+    """The stages of a method from `share` of the time to its end, from the weights of `start`; the
+    last has learnt from all labels."""
+    context, stages = begun.context, () if start is None else (start,)
     first = 0.0
     if len(context.data.held_out) and not len(context.data.test):
         first = TRIAL_SHARE
-        until = context.moment(BASELINE_SHARE + (1 - BASELINE_SHARE) * first)
-        stages = (begun.learn(Stage(f"{method} trial", method, True, first, until)),)
-    last = Stage(method, method, False, 1 - first, context.moment(1.0))
+        until = context.moment(share + (1 - share) * first)
+        stages = (*stages, begun.learn(Stage(f"{name} trial", method, True, first, until), stages))
+    last = Stage(name, method, False, 1 - first, context.moment(1.0))
     stages = (*stages, begun.learn(last, stages))
-    return begun.finish(method, stages, f"{method}, as asked")
+    return stages if start is None else stages[1:]
 
 
 def need_unlabelled(context: Context) -> None:

@@ -43,12 +43,12 @@ def result(chosen: Chosen) -> dict[str, Any]:
         "images_per_second": round(images / max(seconds, 1e-9), 1),
         "peak_memory_mb": round(_peak_memory_mb(), 1),
         "device": str(context.fabric.device),
-        "img_size": config.img_size,
+        "img_size": context.preprocess.size,
         "classes": len(data.pool.classes),
         "labels": len(data.labelled),
         "unlabelled": len(data.unlabelled),
         "estimate": "test" if len(data.test) else "val",
-        **_scores(context, chosen.method, chosen),
+        **_scores(chosen.method, chosen),
     }
     if chosen.baseline and chosen.method != chosen.beside:
         steps, seconds, _ = _totals(chosen.baseline)
@@ -56,16 +56,17 @@ def result(chosen: Chosen) -> dict[str, Any]:
             "method": chosen.beside,
             "steps": steps,
             "seconds": round(seconds, 1),
-            **_scores(context, chosen.beside, chosen),
+            **_scores(chosen.beside, chosen),
         }
-        summary["difference"] = _differences(context, chosen)
+        summary["difference"] = _differences(chosen)
+    tried = {name: _right(p, data, context.val_rows) for name, p in chosen.val.items()}
+    if chosen.compared is not None:
+        tried = {name: chosen.compared.right(name) for name in chosen.compared.said}
+    elif chosen.method not in tried:
+        tried = {}
     summary["choice"] = {
         "how": "auto" if config.method == "auto" else "given",
-        "candidates": [
-            {"method": name, "val": accuracy(_right(p, data, context.val_rows))}
-            for name, p in chosen.val.items()
-            if len(context.val_rows) and chosen.method in chosen.val
-        ],
+        "candidates": [{"method": name, "val": accuracy(its)} for name, its in tried.items()],
         "why": chosen.why,
     }
     summary["views"] = {view: str(policy) for view, policy in context.policies.items()}
@@ -79,7 +80,7 @@ def result(chosen: Chosen) -> dict[str, Any]:
     summary |= chosen.more
     if chosen.inside:
         summary["runs"] = [_inside(context, each) for each in chosen.inside]
-    summary["verdict"] = verdict(summary)
+    summary["verdict"] = chosen.verdict or verdict(summary)
     summary["skipped"] = [vars(item) for item in data.skipped]
     return summary
 
@@ -123,10 +124,7 @@ def write_predictions(chosen: Chosen, path: Path) -> None:
     context = chosen.context
     data = context.data
     tables = []
-    for split, rows, by_method in (
-        ("val", context.val_rows, chosen.val),
-        ("test", data.test, chosen.test),
-    ):
+    for split, rows, by_method in _splits(chosen):
         if chosen.method not in by_method:  # it has learnt from these labels
             continue
         p = by_method[chosen.method]
@@ -136,7 +134,7 @@ def write_predictions(chosen: Chosen, path: Path) -> None:
             "label": data.pool.label[rows],
             "predicted": p.argmax(1),
             "confidence": p.max(1),
-            "baseline": by_method[chosen.beside].argmax(1),
+            "baseline": by_method.get(chosen.beside, p).argmax(1),
             "probabilities": pa.array(list(p), pa.list_(pa.float64())),
         }
         tables.append(pa.table(columns))
@@ -148,8 +146,8 @@ def write_gallery(chosen: Chosen, path: Path) -> None:
     the images that the guard has left out."""
     context, said = chosen.context, chosen.said
     data = context.data
-    rows = data.test if len(data.test) else context.val_rows
-    p = (chosen.test if len(data.test) else chosen.val).get(chosen.method, np.zeros((0, 1)))
+    rows, by_method = (data.test, chosen.test) if len(data.test) else chosen.validated
+    p = by_method.get(chosen.method, np.zeros((0, 1)))
     rows = rows[: len(p)]
     right, sure = _right(p, data, rows), np.argsort(-p.max(1), kind="stable")
     best = {
@@ -221,10 +219,10 @@ def _inside(context: Context, chosen: Chosen) -> dict[str, Any]:
         "folder": chosen.context.folder.path.relative_to(context.folder.path).as_posix(),
         "method": chosen.method,
         "model": chosen.context.config.model,
-        "img_size": chosen.context.config.img_size,
+        "img_size": chosen.context.preprocess.size,
         "steps": steps,
         "seconds": round(seconds, 1),
-        **_scores(chosen.context, chosen.method, chosen),
+        **_scores(chosen.method, chosen),
         **chosen.more,
     }
 
@@ -234,12 +232,14 @@ def _right(p: NDArray[np.float64], data: Data, rows: Rows) -> NDArray[np.bool_]:
     return right
 
 
-def _scores(context: Context, method: str, chosen: Chosen) -> dict[str, Any]:
-    data, scores = context.data, {}
-    for split, rows, by_method in (
-        ("val", context.val_rows, chosen.val),
-        ("test", data.test, chosen.test),
-    ):
+def _splits(chosen: Chosen) -> list[tuple[str, Rows, dict[str, NDArray[np.float64]]]]:
+    """Validation and test: which images, and what was said of them by method."""
+    return [("val", *chosen.validated), ("test", chosen.context.data.test, chosen.test)]
+
+
+def _scores(method: str, chosen: Chosen) -> dict[str, Any]:
+    data, scores = chosen.context.data, {}
+    for split, rows, by_method in _splits(chosen):
         if len(rows) and method in by_method:
             p, label = by_method[method], data.pool.label[rows]
             of_classes = recall_score(
@@ -250,15 +250,12 @@ def _scores(context: Context, method: str, chosen: Chosen) -> dict[str, Any]:
     return scores
 
 
-def _differences(context: Context, chosen: Chosen) -> dict[str, Any]:
-    differences = {}
-    for split, rows, by_method in (
-        ("val", context.val_rows, chosen.val),
-        ("test", context.data.test, chosen.test),
-    ):
-        if len(rows) and chosen.method in by_method:
-            mine = _right(by_method[chosen.method], context.data, rows)
-            base = _right(by_method[chosen.beside], context.data, rows)
+def _differences(chosen: Chosen) -> dict[str, Any]:
+    data, differences = chosen.context.data, {}
+    for split, rows, by_method in _splits(chosen):
+        if len(rows) and chosen.method in by_method and chosen.beside in by_method:
+            mine = _right(by_method[chosen.method], data, rows)
+            base = _right(by_method[chosen.beside], data, rows)
             gain, low, high = paired_difference(mine, base)
             differences[split] = {
                 "difference": round(gain, 4),

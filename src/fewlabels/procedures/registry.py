@@ -1,19 +1,40 @@
 """Which procedure a run is: by what `--method` names."""
 
-from fewlabels.procedures import auto, frozen, named, self_train
+from collections.abc import Callable
+
+from fewlabels.procedures import (
+    auto,
+    baseline,
+    distil,
+    ensemble,
+    fixres,
+    frozen,
+    named,
+    pretrain,
+    self_train,
+)
 from fewlabels.procedures.chosen import Chosen
-from fewlabels.procedures.config import ROUNDS
+from fewlabels.procedures.config import ROUNDS, UNTRAINED
 from fewlabels.procedures.probes import FROZEN
 from fewlabels.procedures.stage import Context
 from fewlabels.procedures.timing import timed
+
+# every other method is one stage, labels only beside it
+PROCEDURES: dict[str, Callable[[Context], Chosen]] = {
+    "auto": auto.run,
+    "distill": distil.run,
+    "pretrain": pretrain.run,
+    "fixres": fixres.run,
+    "ensemble": ensemble.run,
+    "baseline": baseline.run,
+    **dict.fromkeys(ROUNDS, self_train.run),
+    **dict.fromkeys(FROZEN, frozen.run),
+}
 
 
 def run(context: Context) -> Chosen:
     """Trains, and looks at the test images when all is decided."""
     method = context.config.method
-    if method in FROZEN:
-        return frozen.run(context)
-    context = timed(context)
-    if method == "auto":
-        return auto.run(context)
-    return (self_train if method in ROUNDS else named).run(context)
+    if method not in UNTRAINED:
+        context = timed(context)
+    return PROCEDURES.get(method, named.run)(context)

@@ -2,7 +2,7 @@
 
 import copy
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,13 @@ from torch import nn
 from fewlabels.augment.mix import Mix
 from fewlabels.augment.policy import Policy
 from fewlabels.evaluate.predictions import probabilities
-from fewlabels.methods import Facts, create, resolve
+from fewlabels.methods import METHODS, Facts, create, resolve
 from fewlabels.models.built import Built, restore
 from fewlabels.pixels.preprocess import Preprocess
+from fewlabels.procedures import sequences
 from fewlabels.procedures.config import INVARIANCES, POLICIES, TUNED_SUPERVISED, Config
-from fewlabels.procedures.prepare import Data, Rows, balanced, batches
+from fewlabels.procedures.earlier import Earlier
+from fewlabels.procedures.prepare import Data, Rows, at_size, balanced, batches
 from fewlabels.training import checkpoint
 from fewlabels.training.budget import Budget, Clock
 from fewlabels.training.events import Events
@@ -28,6 +30,8 @@ from fewlabels.training.loop import TrainSettings, fit
 from fewlabels.training.optimiser import OptimiserSettings
 
 Weights = dict[str, torch.Tensor]
+FAVOURITE = "flexmatch"  # of `auto`: the best of docs/results.md,
+STUDENT = "self_train"  # and where a pretrained net is too slow for it
 LONG = 3600.0  # seconds in which a CPU can do what a GPU does in minutes
 SMALL = 300_000  # weights of a net that is quick on a CPU: cnn_small has 102,634, ResNet-20 269,722
 
@@ -69,13 +73,18 @@ class Context:
     began: float = 0.0  # on that clock: training begins
     deadline: float | None = None  # and ends; None where steps are what is limited
     invariant: frozenset[str] = frozenset()  # of flip and rotate: those that `auto` has found
+    earlier: tuple[Earlier, ...] = ()  # the runs that `config.runs` names
 
     @property
     def method(self) -> str:
-        """The method that the run is about: the one asked for, or what `auto` tries."""
-        if self.config.method != "auto":
-            return self.config.method
-        return "fixmatch" if len(self.data.unlabelled) and not self.too_slow else "supervised"
+        """The method whose steps the run is about: the one asked for, or what a sequence, or
+        `auto`, has most of."""
+        asked = self.config.method
+        if asked == "auto" and len(self.data.unlabelled):
+            return STUDENT if self.too_slow else FAVOURITE
+        if asked == "pretrain":
+            return str(sequences.resolve(asked, self.config.settings).task)
+        return asked if asked in METHODS else "supervised"
 
     @property
     def own_settings(self) -> Any:
@@ -125,6 +134,14 @@ class Context:
         """Of flip and rotate, those that `auto` must decide."""
         return tuple(name for name in INVARIANCES if getattr(self.config, name) == "auto")
 
+    def asked_as(self, preprocess: Preprocess) -> "Context":
+        """For models that see the images at another size, or normalised otherwise."""
+        data = self.data
+        if preprocess.size != self.preprocess.size:
+            with self.events.stage(f"decoding at {preprocess.size} px"):
+                data = at_size(data, preprocess.size, self.events.count)
+        return replace(self, data=data, preprocess=preprocess)
+
     def moment(self, part: float) -> float:
         """On the run's clock, when this part of the time for training is over."""
         return self.began + part * ((self.deadline or self.began) - self.began)
@@ -156,10 +173,10 @@ class Context:
 
 
 def run_stage(
-    context: Context, stage: Stage, before: Weights | None, teachers: tuple[Weights, ...] = ()
+    context: Context, stage: Stage, before: Weights | None, teachers: tuple[nn.Module, ...] = ()
 ) -> Trained:
-    """Trains, from the weights `before` or from the model's start; `teachers` are for a method that
-    learns from others.
+    """Trains, from the weights `before` or from the model's start; `teachers`, in eval mode, are
+    for a method that learns from others.
 
     What it leaves in `stages/<name>` is returned at once by the next process that asks for it; a
     stage that was cut off goes on from `checkpoints/last`.
@@ -230,7 +247,7 @@ def run_stage(
             tag=stage.name,
             seed=seed,
             size=context.preprocess.size,
-            teachers=tuple(context.model(weights).eval() for weights in teachers),
+            teachers=teachers,
         )
     trained = Trained(
         weights=fitted.model.state_dict(),

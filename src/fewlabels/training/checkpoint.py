@@ -14,6 +14,10 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from fewlabels.training.folder import write_text
+
+WEIGHTS, ABOUT = "weights.safetensors", "classifier.json"
+
 
 def save(folder: Path, state: dict[str, Any]) -> None:
     """Writes `state` as `folder`; at every moment either the old or the new one can be loaded."""
@@ -43,6 +47,14 @@ def load(folder: Path) -> dict[str, Any] | None:
             state: dict[str, Any] = _join(json.loads((place / "state.json").read_text()), tensors)
             return state
     return None
+
+
+def write_weights(folder: Path, about: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
+    """A model's state, and what it takes to build it. The JSON, written last, makes it whole."""
+    folder.mkdir(exist_ok=True)
+    (folder / ABOUT).unlink(missing_ok=True)
+    save_file(weights, folder / WEIGHTS)
+    write_text(folder / ABOUT, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
 
 
 def _aside(folder: Path) -> Path:

@@ -19,14 +19,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from fewlabels.errors import UserError
 from fewlabels.models.structure import Unit, stages, units
 
-ALL = "backbone"
+ALL, FIXRES = "backbone", "fixres"
 
 
 @dataclass(frozen=True)
 class Freeze:
-    """What does not learn: `none`, `backbone` (all but the head), or a number of stages from the
-    input on; `unfreeze` is the part of training in which the rest is thawed, 0 for at once;
-    `norms`: whether all batch norms keep their statistics."""
+    """What does not learn: `none`, `backbone` (all but the head), `fixres` (all but the head and
+    the last batch norm), or a number of stages from the input on; `unfreeze` is the part of
+    training in which the rest is thawed, 0 for at once; `norms`: whether all batch norms keep their
+    statistics."""
 
     how: str = "none"
     unfreeze: float = 0.0
@@ -34,12 +35,14 @@ class Freeze:
 
     def __post_init__(self) -> None:
         """UserError for what cannot be."""
-        if self.how not in ("none", ALL) and not self.how.isdecimal():
-            raise UserError(f"--freeze {self.how}: must be none, {ALL}, or a number of stages")
+        if self.how not in ("none", ALL, FIXRES) and not self.how.isdecimal():
+            raise UserError(
+                f"--freeze {self.how}: must be none, {ALL}, {FIXRES}, or a number of stages"
+            )
         if not 0 <= self.unfreeze <= 1:
             raise UserError(f"--unfreeze {self.unfreeze}: must be between 0 and 1")
-        if self.how == ALL and self.unfreeze:
-            raise UserError(f"--unfreeze has no effect with --freeze {ALL}")
+        if self.how in (ALL, FIXRES) and self.unfreeze:
+            raise UserError(f"--unfreeze has no effect with --freeze {self.how}")
 
 
 class Freezer:
@@ -55,8 +58,10 @@ class Freezer:
         self._groups: tuple[tuple[Unit, ...], ...] = ()  # from the input on
         self._for_good = 0  # of the groups
         self._frozen = -1  # how many are, now
-        self._norms = [m for m in model.modules() if freeze.norms and isinstance(m, _BatchNorm)]
-        if freeze.how == ALL:
+        norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+        self._apart = norms[-1:] if freeze.how == FIXRES else []  # learns among what does not
+        self._norms = [m for m in norms if freeze.norms and m not in self._apart]
+        if freeze.how in (ALL, FIXRES):
             self._groups, self._for_good = (units(model)[:-1],), 1
         elif freeze.how != "none" or freeze.unfreeze:
             self._groups = stages(model, size)
@@ -82,6 +87,9 @@ class Freezer:
                 if frozen != self._frozen:
                     for name in unit.parameters:
                         self._parameters[name].requires_grad_(number >= frozen)
+        for norm in self._apart:
+            norm.train()
+            norm.requires_grad_(True)
         self._frozen = frozen
         for norm in self._norms:
             norm.eval()

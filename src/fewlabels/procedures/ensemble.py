@@ -1,0 +1,60 @@
+"""Several runs predict together: nothing is trained."""
+
+from typing import Any
+
+from fewlabels.errors import UserError
+from fewlabels.evaluate.intervals import accuracy, paired_difference
+from fewlabels.procedures.chosen import Chosen, keep
+from fewlabels.procedures.stage import Context, Trained
+
+METHOD = "ensemble"
+
+
+def run(context: Context) -> Chosen:
+    """Asks the ensemble, and each of its members, about the test images."""
+    if len(context.earlier) < 2:
+        raise UserError("--method ensemble: name at least two runs, each with --run")
+    data, began = context.data, context.clock()
+    model = context.model()
+    val, test = (context.probabilities(model, rows) for rows in (data.val, data.test))
+    whole = Trained(
+        context.model().state_dict(), 0, context.clock() - began, len(val) + len(test), val
+    )
+    keep(context, METHOD, whole)
+    members = []
+    for earlier in context.earlier:
+        seen = context.asked_as(earlier.preprocess)
+        alone = earlier.member(earlier.preprocess, data.pool.classes)
+        p = seen.probabilities(alone.to(context.fabric.device), data.test)
+        members.append((earlier.name, p.argmax(1) == data.pool.label[data.test]))
+    right = test.argmax(1) == data.pool.label[data.test]
+    told: list[dict[str, Any]] = []
+    for name, its in members if len(data.test) else ():
+        gain, low, high = paired_difference(right, its)
+        difference = {"difference": round(gain, 4), "interval": [round(low, 4), round(high, 4)]}
+        told.append({"run": name, "test": accuracy(its), "difference": difference})
+    return Chosen(
+        context=context,
+        method=METHOD,
+        stages=(whole,),
+        baseline=(),
+        val={METHOD: val} if len(val) else {},
+        test={METHOD: test},
+        why=f"{len(members)} runs together",
+        more={"members": told} if told else {},
+        beside=METHOD,
+        verdict=verdict(told, len(members), len(right)),
+    )
+
+
+def verdict(told: list[dict[str, Any]], count: int, n: int) -> str:
+    """How much more the ensemble has right than the best of its members."""
+    if not told:
+        return f"An ensemble of {count} runs; without test images it cannot be compared with them."
+    best = min(told, key=lambda one: float(one["difference"]["difference"]))
+    gain = 100 * best["difference"]["difference"]
+    low, high = (100 * end for end in best["difference"]["interval"])
+    return (
+        f"The ensemble of {count} runs and the best of them on these images, {best['run']}: "
+        f"{gain:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}, on {n:,} test images."
+    )

@@ -1,0 +1,65 @@
+"""FixRes: a run's classifier and last batch norm, tuned for larger images as they are at test time.
+
+The run's own model, at its own size, stands beside it, and is kept where it is better on the pool's
+validation images. Labels that the run held out it has learnt in the end, so they cannot tell.
+"""
+
+from dataclasses import replace
+
+from fewlabels.errors import UserError
+from fewlabels.models.built import Built
+from fewlabels.procedures.chosen import BASELINE, Chosen, keep
+from fewlabels.procedures.compare import Compared, choose
+from fewlabels.procedures.config import Config
+from fewlabels.procedures.earlier import Earlier
+from fewlabels.procedures.sequences import resolve
+from fewlabels.procedures.stage import Context, Stage, Trained, run_stage
+from fewlabels.training.freeze import FIXRES
+
+METHOD, BEFORE = "fixres", "before"
+STEP = 4  # sides go in steps of so many pixels
+
+
+def begun_from(earlier: tuple[Earlier, ...], config: Config) -> tuple[str, Built]:
+    """The name of the run's model, and the model as the run left it, for larger images."""
+    if len(earlier) != 1:
+        raise UserError("--method fixres: name one run with --run")
+    run = earlier[0]
+    settings = resolve(METHOD, config.settings)
+    size = STEP * round(settings.larger * run.preprocess.size / STEP)
+    own = replace(run.built, size=size, mean=run.preprocess.mean, std=run.preprocess.std)
+    return run.built.architecture, replace(own, weights=run.name)
+
+
+def run(context: Context) -> Chosen:
+    """Tunes, and only then looks at the test images."""
+    data, earlier = context.data, context.earlier[0]
+    before = context.asked_as(earlier.preprocess)
+    weights = context.start.model.state_dict()
+    begun = Trained(weights, 0, 0.0, 0, before.probabilities(context.model(), data.val))
+    keep(before, BEFORE, begun)
+    tuned = replace(context, config=replace(context.config, freeze=FIXRES, norms="learn"))
+    stage = Stage(METHOD, BASELINE, False, 1.0, context.moment(1.0))
+    done = run_stage(tuned, stage, weights)
+    ends = {METHOD: (context, done), BEFORE: (before, begun)}
+    name, why, found = METHOD, "fixres, as asked", None
+    if len(data.val):
+        said = {name: trained.val for name, (_, trained) in ends.items()}
+        found = Compared(data.val, said, data.pool.label[data.val])
+        name, why = choose(found, (METHOD, BEFORE))
+    if name == METHOD:
+        keep(context, METHOD, done)
+    return Chosen(
+        context=ends[name][0],
+        method=name,
+        stages=(ends[name][1],),
+        baseline=(begun,) if name == METHOD else (),
+        val={name: trained.val for name, (_, trained) in ends.items() if len(trained.val)},
+        test={
+            name: asked.probabilities(asked.model(trained.weights), data.test)
+            for name, (asked, trained) in ends.items()
+        },
+        why=why,
+        beside=BEFORE,
+        compared=found,
+    )
