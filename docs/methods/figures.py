@@ -326,6 +326,46 @@ FIGURES = {
         ],
         "the upper loss trains the teacher, the lower the student",
     ),
+    "self_train": Figure(
+        "Self-training",
+        "A teacher, trained before, says once what the unlabelled images are, seen as they are; the "
+        "student learns that of weak views, and the labels; then the student is the teacher.",
+        labelled_row(2)
+        | {
+            "unlabelled": Box("unlabelled", 0, 1, "unlabelled\nimages", 2),
+            "view": Box("view", 1, 1, "weak view"),
+            "plain": Box("view", 1, 2, "as it is,\nonce, before"),
+            "teacher": Box("teacher", 2, 2, "teacher"),
+            "answer": Box("output", 3, 1, "prediction"),
+            "target": Box("target", 3, 2, "pseudo-label,\nif sure enough"),
+            "loss": Box("loss", 4, 1, "λ ×\ncross-entropy with\nthe pseudo-label", 2),
+        },
+        [
+            *LABELLED,
+            *chain("unlabelled > view > student > answer > loss"),
+            *chain("unlabelled > plain > teacher > target > loss", dashed=True),
+        ],
+    ),
+    "noisy_student": Figure(
+        "Noisy Student",
+        "As self-training, but the student is noised: it sees strong views, and dropout and "
+        "stochastic depth take parts of it away. The teacher is not noised.",
+        labelled_row(2, "strong view")
+        | {
+            "unlabelled": Box("unlabelled", 0, 1, "unlabelled\nimages", 2),
+            "view": Box("view", 1, 1, "strong view"),
+            "plain": Box("view", 1, 2, "as it is,\nonce, before"),
+            "teacher": Box("teacher", 2, 2, "teacher,\nwhole"),
+            "answer": Box("output", 3, 1, "prediction,\nof a part of\nthe student"),
+            "target": Box("target", 3, 2, "soft pseudo-label,\nif sure enough"),
+            "loss": Box("loss", 4, 1, "λ ×\ncross-entropy with\nthe pseudo-label", 2),
+        },
+        [
+            *LABELLED,
+            *chain("unlabelled > view > student > answer > loss"),
+            *chain("unlabelled > plain > teacher > target > loss", dashed=True),
+        ],
+    ),
     "rotation": Figure(
         "Rotation",
         "Each unlabelled image is shown turned by 0, 90, 180 and 270 degrees; a head of its own on "

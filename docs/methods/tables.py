@@ -18,16 +18,31 @@ from typing import Any
 
 from fewlabels.methods import METHODS, Facts, create, resolve
 from fewlabels.procedures.probes import FROZEN, SPREADS
+from fewlabels.procedures.sequences import SEQUENCES
 from fewlabels.report import essence
-from fewlabels.report.essence import PRETRAINED, TEACHER, UNLABELLED, Essence, Seen, Setting
+from fewlabels.report.essence import (
+    PRETRAINED,
+    RUNS,
+    TEACHER,
+    UNLABELLED,
+    Essence,
+    Seen,
+    Setting,
+)
 from fewlabels.report.methods import needs, written
 
 HERE = Path(__file__).parent
+NEEDS = {
+    "pretrain": (UNLABELLED,),
+    "fixres": (RUNS,),
+    "ensemble": (RUNS,),
+    "baseline": (PRETRAINED,),
+}
 
 
 def essences() -> list[Essence]:
     """Of all methods, from the code."""
-    return [*map(trained, METHODS), *map(frozen, FROZEN)]
+    return [*map(trained, METHODS), *map(frozen, FROZEN), *map(sequence, SEQUENCES)]
 
 
 def trained(name: str) -> Essence:
@@ -40,7 +55,7 @@ def trained(name: str) -> Essence:
         *parts(module.__doc__ or "", module.__name__),
         tasks=tuple(kind.tasks),
         needs=(UNLABELLED,) * bool(views.unlabelled) + (TEACHER,) * kind.taught,
-        views=Seen(views.labelled, tuple(views.unlabelled), views.ratio),
+        views=Seen(views.labelled, tuple(views.unlabelled), views.ratio, views.given),
         settings=of_fields(settings),
         page=f"docs/methods/{name}.md",
     )
@@ -54,6 +69,20 @@ def frozen(name: str) -> Essence:
         *parts(inspect.getdoc(kind) or "", kind.__name__),
         tasks=("single",),
         needs=(PRETRAINED,) + (UNLABELLED,) * (name in SPREADS),
+        views=Seen(),
+        settings=of_fields(kind),
+        page="",
+    )
+
+
+def sequence(name: str) -> Essence:
+    """A sequence of runs; its docstring is that of its settings."""
+    kind = SEQUENCES[name]
+    return Essence(
+        name,
+        *parts(inspect.getdoc(kind) or "", kind.__name__),
+        tasks=("single",),
+        needs=NEEDS[name],
         views=Seen(),
         settings=of_fields(kind),
         page="",

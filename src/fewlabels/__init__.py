@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fewlabels.api import Run, Search, load, resume, resume_search, search, train
+    from fewlabels.api import Run, Search, distill, load, resume, resume_search, search, train
     from fewlabels.deploy.classifier import Classifier, Prediction
     from fewlabels.errors import UserError
     from fewlabels.pool.pool import Pool
@@ -23,6 +23,7 @@ __all__ = [
     "Run",
     "Search",
     "UserError",
+    "distill",
     "load",
     "resume",
     "resume_search",
@@ -37,6 +38,7 @@ _HOMES = {
     "Run": "api",
     "Search": "api",
     "UserError": "errors",
+    "distill": "api",
     "load": "api",
     "resume": "api",
     "resume_search": "api",

@@ -4,6 +4,7 @@ import platform
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from importlib.metadata import version
@@ -24,8 +25,9 @@ from fewlabels.models.catalog import ENSEMBLE
 from fewlabels.models.choose import choose
 from fewlabels.pixels import cache
 from fewlabels.pixels.preprocess import Preprocess
-from fewlabels.pool.pool import Pool
+from fewlabels.pool.pool import Pool, scan_images
 from fewlabels.procedures import (
+    distil,
     ensemble,
     fixres,
     outcome,
@@ -125,6 +127,43 @@ def resume(path: str | Path, *, console: Console | None = None) -> Run:
     config = make(Config, read_recipe(folder.path / "config.yaml"), str(folder.path))
     pool = Pool.scan(config.data)
     return _execute(_start(config, pool), folder, console, resumed(folder))
+
+
+def distill(
+    runs: Run | str | Path | Sequence[Run | str | Path],
+    *,
+    model: str,
+    data: Pool | str | Path | None = None,
+    labels: bool = True,
+    **settings: Any,
+) -> Run:
+    """Trains a student, `model`, on what one run says, or several together.
+
+    It learns on the images of the first run, whose split and labels it keeps, or on those of
+    `data`; with `images`, on these in the place of the unlabelled ones. labels: whether it learns
+    from the labels too. Other `settings` are those of `train`. The result's `kept` compares teacher
+    and student: accuracy, size, speed.
+    """
+    several = [runs] if isinstance(runs, Run | str | Path) else list(runs)
+    paths = [one.path if isinstance(one, Run) else Path(one) for one in several]
+    if not paths:
+        raise UserError("distill: name a run")
+    known: dict[str, Any] = {}
+    if (paths[0] / "config.yaml").is_file():
+        known = RunFolder.open(paths[0]).read_config()
+    if data is None and "data" not in known:
+        raise UserError(f"{paths[0]}: does not say which images it learnt from; name --data")
+    same = ("labels_per_class", "seed")  # the same labels, the same test images
+    given = {name: known[name] for name in same if name in known} | settings
+    own = dict(given.pop("settings", {}))
+    if not labels:
+        own["alpha"] = 0.0
+    return train(
+        data if data is not None else known["data"],
+        **given
+        | {"method": distil.METHOD, "model": model, "runs": [str(path) for path in paths]}
+        | {"settings": own, "where": "distill"},
+    )
 
 
 @dataclass(frozen=True)
@@ -343,6 +382,8 @@ def _start(config: Config, pool: Pool) -> Started:
 
     With the same seed the model is the same.
     """
+    if config.images is not None:
+        pool = pool.with_unlabelled(scan_images(config.images))
     fabric, classes, side = _fabric(config), len(pool.classes), typical_side(pool)
     device, name = fabric.device.type, config.model
     earlier = tuple(_earlier(Path(run)) for run in config.runs)

@@ -102,6 +102,12 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A setting of the method; repeatable."),
     ] = None,
+    runs: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--run", metavar="RUN", help="distill, ensemble, fixres: of this; repeatable."
+        ),
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="A name that `fewlabels models` lists, local-dir:… (auto)")
     ] = None,
@@ -209,6 +215,8 @@ def train(
         settings.pop(name, None)
     if pairs := settings.pop("method_settings", None):
         settings["settings"] = dict(_pair(text) for text in pairs)
+    if runs:
+        settings["runs"] = [str(path) for path in runs]
     from fewlabels import api
 
     console = _console()
@@ -234,6 +242,48 @@ def train(
             raise UserError("train: name DATA: a folder, a .csv table, Parquet, or digits")
         run = api.train(data, out=out, console=console, clock=CLOCK, **settings)
     _show(run, console)
+
+
+@app.command()
+def distill(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="One, or several together.")],
+    model: Annotated[str, typer.Option(help="The student, as `fewlabels models` lists it.")],
+    data: Annotated[
+        str | None, typer.Option(help="Learn and test on these. (the images of the first run)")
+    ] = None,
+    images: Annotated[
+        str | None, typer.Option(help="Learn on these instead of the unlabelled ones.")
+    ] = None,
+    labels: Annotated[
+        bool, typer.Option(help="Learn from the labels too, or from images only.")
+    ] = True,
+    method_settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A setting of distill; repeatable."),
+    ] = None,
+    time_limit: Annotated[
+        str | None, typer.Option(help="Of the whole command: 90s, 10m, 1h30m. (10m)")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Instead: optimiser steps.")] = None,
+    img_size: Annotated[int | None, typer.Option(help="Side of the student's images.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Labelled images a step. (16)")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate. (see train)")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of every random choice. (the run's)")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, mps. (auto)")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run folder; absent or empty. (runs/<n>)")
+    ] = None,
+) -> None:
+    """Train a smaller student on what a run says, or several together; tell what it kept."""
+    settings = {name: value for name, value in locals().items() if value is not None}
+    for name in ("runs", "method_settings"):
+        settings.pop(name, None)
+    if method_settings:
+        settings["settings"] = dict(_pair(text) for text in method_settings)
+    from fewlabels import api
+
+    console = _console()
+    _show(api.distill(runs, **settings, console=console, clock=CLOCK), console)
 
 
 @app.command()

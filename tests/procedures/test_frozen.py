@@ -315,8 +315,8 @@ def test_a_run_that_goes_on_starts_from_the_same_weights(
     started = api._start(asked, pool)
     config, one = started.config, started.built
     again = api._start(config, pool)
-    again, two = again.config, again.built
-    assert again == config
+    two = again.built
+    assert again.config == config
     assert same(dict(one.model.state_dict()), dict(two.model.state_dict()))
     assert ("no pretrained weights" in one.note) == (name != "mlp")
     assert two.note == ""

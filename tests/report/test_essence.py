@@ -12,10 +12,11 @@ import pytest
 from fewlabels.errors import UserError
 from fewlabels.methods import METHODS, Facts, create, resolve
 from fewlabels.procedures.probes import FROZEN
+from fewlabels.procedures.sequences import SEQUENCES
 from fewlabels.report.essence import PRETRAINED, TEACHER, UNLABELLED, essence, essences
 
 FACTS = Facts(num_classes=4, label_counts=(3, 3, 3, 3), num_images=40, num_unlabelled=28)
-ALL = [*METHODS, *FROZEN]
+ALL = [*METHODS, *FROZEN, *SEQUENCES]
 
 
 def test_every_method_is_there_in_order() -> None:
@@ -49,7 +50,7 @@ def test_every_setting_says_what_it_means(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_settings_are_those_of_the_code(name: str) -> None:
-    kind = METHODS[name].settings if name in METHODS else FROZEN[name]
+    kind = METHODS[name].settings if name in METHODS else (FROZEN | SEQUENCES)[name]
     told = [(s.name, s.default, s.kind) for s in essence(name).settings]
     fields = dataclasses.fields(kind)
     assert told == [(f.name, f.default, f.type.__name__) for f in fields]

@@ -6,7 +6,8 @@
 p' is the teacher: it sees the images as they are, in eval mode, before the student begins. The
 pseudo-labels q are kept where the teacher is sure enough, and of each class alike many are learnt.
 The student begins anew, and is the next round's teacher. One forward pass holds labelled and
-unlabelled images. `procedures/self_train.py` says how the rounds follow each other.
+unlabelled images. Rounds, filter and balance are those of Noisy Student (Xie et al. 2020, algorithm
+1), without its noise.
 """
 
 from dataclasses import dataclass

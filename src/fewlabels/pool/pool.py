@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabels.errors import UserError
-from fewlabels.pool.source import Source, Subset
+from fewlabels.pool.source import Joined, Source, Subset
 
 SPLITS = ("train", "val", "test", "")
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -59,6 +59,21 @@ class Pool:
             group=None if self.group is None else self.group[rows],
         )
 
+    def with_unlabelled(self, source: Source) -> Pool:
+        """The pool with these images in the place of its own unlabelled training images."""
+        own = self.take(np.flatnonzero((self.label >= 0) | ~np.isin(self.split, ("train", ""))))
+        count = len(source)
+        group = own.group
+        if group is not None:  # each a group of its own
+            group = np.concatenate([group, group.max(initial=-1) + 1 + np.arange(count)])
+        return replace(
+            own,
+            source=Joined(own.source, source),
+            label=np.concatenate([own.label, np.full(count, -1)]),
+            split=np.concatenate([own.split, np.full(count, "train", own.split.dtype)]),
+            group=group,
+        )
+
     def counts(self) -> dict[str, dict[str, int]]:
         """{split: {class: n, …, "unlabelled": n}} for the splits that have images."""
         result = {}
@@ -100,6 +115,22 @@ class Pool:
         if path.suffix.lower() == ".parquet":
             return shards.scan_file(path)
         raise UserError(f"{data}: not a kind of data fewlabels reads; DATA may be {KINDS}")
+
+
+def scan_images(data: str | Path) -> Source:
+    """All images that DATA names, whatever their labels: a folder, or what `Pool.scan` takes.
+
+    UserError when there are none.
+    """
+    from fewlabels.pool import folder
+    from fewlabels.pool.source import Files
+
+    path = Path(data).expanduser().absolute()
+    if data != "digits" and path.is_dir():
+        inside = folder.walk(path)
+        if inside.images:
+            return Files(path, tuple(inside.images))
+    return Pool.scan(data).source
 
 
 def _is_parquet(name: str) -> bool:

@@ -88,6 +88,29 @@ class Subset:
         return self.source.read(int(self.rows[row]))
 
 
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """The rows of one source, then those of another."""
+
+    first: Source
+    second: Source
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def _at(self, row: int) -> tuple[Source, int]:
+        own = row - len(self.first)
+        return (self.first, row) if own < 0 else (self.second, own)
+
+    def name(self, row: int) -> str:
+        source, own = self._at(row)
+        return source.name(own)
+
+    def read(self, row: int) -> bytes:
+        source, own = self._at(row)
+        return source.read(own)
+
+
 class ParquetImages:
     """The rows of several Parquet files one after the other; `image` is struct{bytes, path}.
 

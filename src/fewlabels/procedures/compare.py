@@ -21,6 +21,7 @@ from fewlabels.training.folder import RunFolder
 DOUBT = 0.05  # a favourite is left for what is better with a one-sided p below this
 MANY = 500  # labels, of which a part can be held out: it tells as much as all of a small pool
 FOLDS = 3  # where there are fewer
+PART = 0.25  # of the steps of a run, where these are what is limited
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +91,13 @@ def of_fold(context: Context, fold: Fold, number: int) -> Context:
     copies = np.isin(keys[data.unlabelled], keys[fold.judged])
     folder = RunFolder(context.folder.path / "folds" / str(number))
     folder.path.mkdir(parents=True, exist_ok=True)
+    config = context.config
+    if context.config.time_limit is None:
+        steps = max(1, round(PART * context.steps))
+        config = replace(config, steps=steps, epochs=None)
     return replace(
         context,
+        config=config,
         data=replace(
             data,
             labelled=fold.train,

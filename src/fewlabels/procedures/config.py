@@ -125,6 +125,7 @@ class Config:
     balance: str = "none"  # of classes that are not equally frequent: none, sampling, logits
     mix: str = "none"  # of labelled images: none, mixup, cutmix
     tta: str = "none"  # test-time augmentation: none, flip, crop, flip+crop
+    images: str | None = None  # to learn from in the place of the unlabelled ones, by distill
     runs: list[str] = field(default_factory=list)  # trained before, that the method is about
     settings: dict[str, Any] = field(default_factory=dict)  # the method's own
 
@@ -140,6 +141,8 @@ class Config:
                 f"setting 'runs' has no effect in the method {self.method}; it has in "
                 f"{', '.join(EARLIER)}"
             )
+        if self.images is not None and self.method != "distill":
+            raise UserError(f"setting 'images' has no effect in the method {self.method}")
         if self.method in UNTRAINED:
             if self.method in FROZEN:
                 probes.resolve(self.method, self.settings)
@@ -209,9 +212,11 @@ class Config:
         """
         weights = self.weights if tuned else "none"  # a run that goes on fetches no others
         if weights not in ("auto", "none"):
-            weights = str(Path(weights).expanduser().absolute())
-        runs = [str(Path(run).expanduser().absolute()) for run in self.runs]
-        found = replace(self, data=data, weights=weights, model=model, img_size=img_size, runs=runs)
+            weights = _absolute(weights)
+        runs = [_absolute(run) for run in self.runs]
+        images = self.images if self.images in (None, "digits") else _absolute(self.images)
+        found = replace(self, data=data, weights=weights, model=model, img_size=img_size)
+        found = replace(found, runs=runs, images=images)
         if self.method in UNTRAINED:
             return found
 
@@ -238,6 +243,11 @@ class Config:
             flip="off" if self.flip == "auto" and not mirror else self.flip,
             rotate="off" if self.rotate == "auto" and not mirror else self.rotate,
         )
+
+
+def _absolute(path: str) -> str:
+    """So that a run can be resumed from anywhere."""
+    return str(Path(path).expanduser().absolute())
 
 
 def image_size(side: int, model_side: int | None, fixed: bool, device: str) -> int:

@@ -44,7 +44,8 @@ def run(context: Context) -> Chosen:
         val = {METHOD: student.val} if len(student.val) else {}
         why = f"{METHOD} without labels, as asked"
         chosen = Chosen(context, METHOD, (student,), (), val, {METHOD: said}, why)
-    return replace(chosen, more={"kept": kept(chosen)})
+    found = kept(chosen)
+    return replace(chosen, more={"kept": found}, verdict=verdict(found))
 
 
 def kept(chosen: Chosen) -> dict[str, Any]:
@@ -82,6 +83,24 @@ def kept(chosen: Chosen) -> dict[str, Any]:
         }
         told["agreement"] = round(float((theirs == own).mean()), 4)
     return told
+
+
+def verdict(kept: dict[str, Any]) -> str:
+    """What the student kept, in one or two sentences."""
+    teacher, student = kept["teacher"], kept["student"]
+    times = teacher["parameters"] / student["parameters"]
+    fewer = f"{times:.3g} times fewer" if times > 1 else f"{1 / times:.3g} times as many"
+    faster = student["images_per_second"] / teacher["images_per_second"]
+    size = f"It has {fewer} weights and is {faster:.3g} times as fast."
+    if "difference" not in kept:
+        return f"{size} Without test images it cannot be said what it kept."
+    low, high = (100 * end for end in kept["difference"]["interval"])
+    return (
+        f"The student has {100 * student['test']['accuracy']:.1f} % right, what taught it "
+        f"{100 * teacher['test']['accuracy']:.1f} %: {100 * kept['difference']['difference']:+.1f} "
+        f"points, 95 % interval {low:+.1f} to {high:+.1f}, on {kept['difference']['n']:,} test "
+        f"images. {size}"
+    )
 
 
 def about(model: nn.Module, rate: float) -> dict[str, Any]:

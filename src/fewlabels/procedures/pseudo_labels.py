@@ -87,7 +87,7 @@ def select(p: NDArray[np.float64], threshold: float, even: bool) -> Counts:
     learnt as often as the others, and an epoch is as long as before.
     """
     label, sure = p.argmax(1), p.max(1)
-    times = (sure >= threshold).astype(np.int64)
+    times: Counts = (sure >= threshold).astype(np.int64)
     counts = np.bincount(label[times > 0], minlength=p.shape[1])
     if not even or not counts.any():
         return times

@@ -16,6 +16,8 @@ from fewlabels.errors import UserError
 
 FILE = Path(__file__).with_name("methods.json")
 UNLABELLED, TEACHER, PRETRAINED = "unlabelled images", "a teacher", "a pretrained model"
+RUNS = "runs trained before"
+SEQUENCES = ("self_train", "noisy_student", "pretrain", "fixres", "ensemble", "baseline")
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Seen:
     labelled: str = ""
     unlabelled: tuple[str, ...] = ()
     ratio: int = 0  # unlabelled images for each labelled one
+    given: bool = False  # they come with what a teacher has said of them
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,12 @@ class Essence:
     @property
     def frozen(self) -> bool:
         """Whether it is fitted to frozen features."""
-        return PRETRAINED in self.needs
+        return PRETRAINED in self.needs and not self.sequence
+
+    @property
+    def sequence(self) -> bool:
+        """Whether it is a sequence of runs, or is made of runs."""
+        return self.name in SEQUENCES
 
 
 @cache

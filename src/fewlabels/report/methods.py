@@ -30,10 +30,13 @@ def print_methods(rows: Sequence[Essence], console: Console) -> None:
         table.add_row(*map(escape, cells))
     show(table, console, FILE)
     frozen = ", ".join(each.name for each in rows if each.frozen)
+    sequences = ", ".join(each.name for each in rows if each.sequence)
     for line in (
         "",
         f"{len(rows)} methods. On frozen features of the model, in seconds: {frozen}.",
-        f"{TEACHER.capitalize()} is the labels-only model that every run trains first.",
+        f"Sequences of runs, or made of runs: {sequences}.",
+        f"{TEACHER.capitalize()} is the labels-only model that every run trains first; distill "
+        "takes others with --run.",
         "train takes one class an image; the other tasks are for a training loop of one's own.",
         "train DATA --method NAME takes one, --set NAME=VALUE changes a setting of it; methods "
         "NAME shows the formula and the settings.",
@@ -90,13 +93,17 @@ def sees(one: Essence) -> str:
     """Which views of which images, in words."""
     views = one.views
     if not views.labelled:
-        return "every image once, as it is"
+        return "what its runs see" if one.sequence else "every image once, as it is"
     text = f"the {views.labelled} view of a labelled image"
     if not views.unlabelled:
         return text
     words = " and ".join("another strong" if v == "other" else v for v in views.unlabelled)
     plural = "views" if len(views.unlabelled) > 1 else "view"
-    return f"{text}; the {words} {plural} of {views.ratio} unlabelled images for each labelled one"
+    said = ", with what a teacher said of them" if views.given else ""
+    return (
+        f"{text}; the {words} {plural} of {views.ratio} unlabelled images for each labelled one"
+        f"{said}"
+    )
 
 
 def written(setting: Setting) -> str:
