@@ -12,9 +12,9 @@ from fewlabels.pixels.cache import fingerprint
 from fewlabels.pool import Pool
 from fewlabels.procedures import compare
 from fewlabels.procedures.compare import Compared, Way, choose, compared, folds_of
-from fewlabels.procedures.outcome import verdict
 from fewlabels.procedures.prepare import Data, prepare
 from fewlabels.procedures.stage import Trained
+from fewlabels.procedures.verdict import advice, verdict
 
 
 def decide(**marks: list[int]) -> tuple[str, str]:
@@ -186,3 +186,39 @@ def test_the_verdict_says_what_the_interval_says() -> None:
     )
     assert "no difference that 356 test images can show" in verdict(result(0.01, -0.01, 0.03))
     assert "did harm" in verdict(result(-0.05, -0.08, -0.02))
+
+
+def advised(**more: Any) -> str:
+    settings: dict[str, Any] = {
+        "estimate": "test",
+        "test": {"accuracy": 0.93},
+        "steps": 5000,
+        "method": "flexmatch",
+        "weights": "none",
+    }
+    recalls = [("cat", 10, 5), ("dog", 10, 10), ("eel", 10, 9)]
+    given = {"side": 32, "doubtful": [], "recalls": recalls}
+    asked = {name: more.pop(name, value) for name, value in given.items()}
+    return advice(settings | more, **asked)
+
+
+WRONG = {"name": "a.png", "label": "cat", "predicted": "dog"}
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({}, "Label more images, of cat, eel first"),
+        ({"test": {"accuracy": 0.995}}, "Use it"),
+        ({"steps": 800}, "Give it more time: 800 steps are few"),
+        ({"steps": 800, "method": "supervised"}, "Label more images"),
+        ({"side": 224}, "Give it pretrained weights"),
+        ({"side": 224, "weights": "auto"}, "Label more images"),
+        ({"doubtful": [WRONG]}, "Look at the label of a.png: given as cat, it looks like dog."),
+        ({"doubtful": [WRONG] * 3}, "a.png and 2 more: given as cat"),
+        ({"doubtful": [WRONG], "test": {"accuracy": 0.6}}, "Label more images"),
+        ({"estimate": "val"}, "Label more images, at least two a class"),
+    ],
+)
+def test_the_advice_is_the_thing_with_most_to_gain(more: dict[str, Any], says: str) -> None:
+    assert says in advised(**more)

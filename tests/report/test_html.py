@@ -160,7 +160,7 @@ def test_a_finished_run_is_told(tmp_path: Path) -> None:
     assert "95 % interval 74.4 to 96.5" in read
     assert "Labels only 70.0 %" in read
     assert "+20.0 95 % interval +12.0 to +29.0" in read
-    assert "6 of them are right only with the unlabelled images, 0 only without." in read
+    assert "6 of them are right only with fixmatch, 0 only with labels only." in read
     assert "40,000" in read
     assert "1 min 11 s" in read
     assert "FixMatch was best on validation." in read

@@ -6,7 +6,11 @@ validation images. Labels that the run held out it has learnt in the end, so the
 
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fewlabels.errors import UserError
+from fewlabels.evaluate.intervals import paired_difference
 from fewlabels.models.built import Built
 from fewlabels.procedures.chosen import BASELINE, Chosen, keep
 from fewlabels.procedures.compare import Compared, choose
@@ -14,6 +18,7 @@ from fewlabels.procedures.config import Config
 from fewlabels.procedures.earlier import Earlier
 from fewlabels.procedures.sequences import resolve
 from fewlabels.procedures.stage import Context, Stage, Trained, run_stage
+from fewlabels.procedures.verdict import difference
 from fewlabels.training.freeze import FIXRES
 
 METHOD, BEFORE = "fixres", "before"
@@ -49,17 +54,31 @@ def run(context: Context) -> Chosen:
         name, why = choose(found, (METHOD, BEFORE))
     if name == METHOD:
         keep(context, METHOD, done)
+    test = {
+        name: asked.probabilities(asked.model(trained.weights), data.test)
+        for name, (asked, trained) in ends.items()
+    }
     return Chosen(
         context=ends[name][0],
         method=name,
         stages=(ends[name][1],),
         baseline=(begun,) if name == METHOD else (),
         val={name: trained.val for name, (_, trained) in ends.items() if len(trained.val)},
-        test={
-            name: asked.probabilities(asked.model(trained.weights), data.test)
-            for name, (asked, trained) in ends.items()
-        },
+        test=test,
         why=why,
         beside=BEFORE,
         compared=found,
+        verdict=_verdict(context, test, name),
     )
+
+
+def _verdict(context: Context, test: dict[str, NDArray[np.float64]], name: str) -> str:
+    sides = f"{context.earlier[0].preprocess.size} to {context.preprocess.size} px"
+    label = context.data.pool.label[context.data.test]
+    if not len(label):
+        return f"From {sides}; without test images the two cannot be compared."
+    right = [test[one].argmax(1) == label for one in (METHOD, BEFORE)]
+    gain, low, high = paired_difference(*right)
+    about = difference({"difference": gain, "interval": (low, high)})
+    kept = "the tuned model" if name == METHOD else "the run as it was"
+    return f"From {sides}: {about}, on {len(label):,} test images; {kept} is kept."

@@ -18,8 +18,9 @@ from fewlabels.errors import UserError
 from fewlabels.evaluate.intervals import accuracy, paired_difference
 from fewlabels.pixels.decode import Unreadable, decode
 from fewlabels.procedures.chosen import Chosen
-from fewlabels.procedures.prepare import Data, Rows, each_class_in_turn
+from fewlabels.procedures.prepare import Data, Rows, each_class_in_turn, typical_side
 from fewlabels.procedures.stage import Context, Trained
+from fewlabels.procedures.verdict import SURE_OF_ANOTHER, advice, verdict
 from fewlabels.training.folder import RunFolder
 
 PICTURES = 24  # of each kind in the gallery
@@ -36,6 +37,7 @@ def result(chosen: Chosen) -> dict[str, Any]:
         "data": config.data,
         "method": chosen.method,
         "model": config.model,
+        "weights": config.weights,
         "seed": config.seed,
         "steps": steps,
         "seconds": round(context.clock(), 1),
@@ -81,42 +83,11 @@ def result(chosen: Chosen) -> dict[str, Any]:
     if chosen.inside:
         summary["runs"] = [_inside(context, each) for each in chosen.inside]
     summary["verdict"] = chosen.verdict or verdict(summary)
+    doubtful = _doubtful(chosen)
+    summary["doubtful_labels"] = doubtful
+    summary["next"] = advice(summary, typical_side(data.pool), doubtful, _recalls(chosen))
     summary["skipped"] = [vars(item) for item in data.skipped]
     return summary
-
-
-def verdict(result: dict[str, Any]) -> str:
-    """Whether the unlabelled images helped, as far as this run's images can show it."""
-    split = result["estimate"]
-    if "baseline" not in result:
-        if len(result["choice"]["candidates"]) > 1:
-            return "The unlabelled images did not help: the model of the labels only was kept."
-        return "Labels only: no unlabelled images were learnt from."
-    if split not in result["difference"]:
-        return (
-            "Whether the unlabelled images helped cannot be said: no labelled image is left for it."
-        )
-    about = result["difference"][split]
-    kind = "test" if split == "test" else "validation"
-    low, high = (100 * v for v in about["interval"])
-    gain = 100 * about["difference"]
-    numbers = f"{gain:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}"
-    budgets = (
-        "Labels only is a linear probe on the same features."
-        if not result["steps"]
-        else f"Labels only trained for {result['baseline']['steps']:,} steps "
-        f"({result['baseline']['seconds']:.0f} s), {result['method']} for {result['steps']:,} "
-        f"({result['training_seconds']:.0f} s)."
-    )
-    if low > 0 or high < 0:
-        verb = "helped" if low > 0 else "did harm"
-        answer = f"The unlabelled images {verb}: {numbers}, on {about['n']} {kind} images."
-    else:
-        answer = (
-            f"The unlabelled images made no difference that {about['n']} {kind} images can show "
-            f"({numbers})."
-        )
-    return f"{answer} {budgets}"
 
 
 def write_predictions(chosen: Chosen, path: Path) -> None:
@@ -210,6 +181,40 @@ def write_splits(data: Data, folder: RunFolder) -> None:
         )
     _write(table, path)
     folder.write_json("classes.json", list(data.pool.classes))
+
+
+def _doubtful(chosen: Chosen) -> list[dict[str, Any]]:
+    """Labels that look wrong: a model that had not seen them is sure of another class."""
+    data, (rows, by_method) = chosen.context.data, chosen.validated
+    p = by_method.get(chosen.method)
+    if p is None:
+        return []
+    label, predicted = data.pool.label[rows], p.argmax(1)
+    found = np.flatnonzero((predicted != label) & (p.max(1) >= SURE_OF_ANOTHER))
+    return [
+        {
+            "name": data.pool.source.name(int(rows[i])),
+            "label": data.pool.classes[label[i]],
+            "predicted": data.pool.classes[predicted[i]],
+            "confidence": round(float(p[i].max()), 4),
+        }
+        for i in found[np.argsort(-p[found].max(1), kind="stable")]
+    ]
+
+
+def _recalls(chosen: Chosen) -> list[tuple[str, int, int]]:
+    """Of each class that was asked about: its name, how many images, how many right."""
+    data = chosen.context.data
+    rows, by_method = (data.test, chosen.test) if len(data.test) else chosen.validated
+    p = by_method.get(chosen.method)
+    if p is None:
+        return []
+    label = data.pool.label[rows]
+    right = p.argmax(1) == label
+    return [
+        (data.pool.classes[c], int((label == c).sum()), int(right[label == c].sum()))
+        for c in np.unique(label)
+    ]
 
 
 def _inside(context: Context, chosen: Chosen) -> dict[str, Any]:

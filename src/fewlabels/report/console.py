@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fewlabels.pool.check import Checked, Copy
+from fewlabels.report.form import beside
 
 SHOWN = 5  # of a long list; --json and the report have all of it
 
@@ -23,7 +24,9 @@ def print_run(path: Path, result: dict[str, Any], console: Console) -> None:
     table.add_column("images", justify="right")
     ours = "labels only" if result["method"] == "supervised" else result["method"]
     if "baseline" in result:
-        table.add_row("labels only", *_score(result["baseline"].get(split)))
+        table.add_row(beside(result), *_score(result["baseline"].get(split)))
+    for each in result.get("runs", [])[:-1]:  # the last is what is kept, or follows it
+        table.add_row(each["folder"], *_score(each.get(split)))
     table.add_row(ours, *_score(result.get(split)))
     if split in result:
         console.print()
@@ -38,6 +41,7 @@ def print_run(path: Path, result: dict[str, Any], console: Console) -> None:
     console.print(result["verdict"], highlight=False)
     if result["choice"]["how"] == "auto":
         console.print(f"Chosen: {result['choice']['why']}.", highlight=False)
+    console.print(f"Next: {result['next']}", highlight=False, markup=False, soft_wrap=True)
     for line in (
         f"Report: {path / 'report.html'}",
         f"Classifier: {path / 'artefact'}, after {result['seconds']:.0f} s",

@@ -1,6 +1,7 @@
 """How numbers are written."""
 
 from collections.abc import Sequence
+from typing import Any
 
 
 def percent(value: float) -> str:
@@ -56,3 +57,9 @@ def duration(seconds: float) -> str:
 def spread(value: float | None) -> str:
     """0.0412 -> ± 4.1"""
     return "" if value is None else f"± {100 * value:.1f}"
+
+
+def beside(result: dict[str, Any]) -> str:
+    """What the run is compared with: labels only, or a run as it was before."""
+    before = (result.get("baseline") or {}).get("method") == "before"
+    return "the run before" if before else "labels only"

@@ -69,6 +69,9 @@ def render(run: read.Run) -> str:
         **_classes(run),
         gallery=_gallery(run),
         guard=run.result.get("guard"),
+        rounds=_rounds(run),
+        kept=run.result.get("kept"),
+        members=run.result.get("members") or [],
         skipped=run.result.get("skipped") or [],
         settings=list(tables.flatten(run.config)),
         command=run.config.get("command"),
@@ -85,27 +88,29 @@ def _answer(run: read.Run) -> dict[str, Any]:
     method = str(result.get("method", "this run"))
     baseline = (result.get("baseline") or {}).get(split)
     difference = (result.get("difference") or {}).get(split)
+    beside = form.beside(result)
     whiskers = [_whisker(method, score, "main")]
     if baseline:
-        whiskers.append(_whisker("labels only", baseline, "plain"))
+        whiskers.append(_whisker(beside, baseline, "plain"))
     predictions = run.predictions.get(split)
     return {
         "split": split,
         "images": SPLITS[split],
         "score": score,
         "baseline": baseline,
+        "beside": beside,
         "difference": difference,
         "chart": plots.intervals(whiskers, _told(whiskers), form.tick),
-        "difference_chart": _difference(method, difference) if difference else None,
+        "difference_chart": _difference(method, beside, difference) if difference else None,
         "won_and_lost": tables.won_and_lost(predictions) if predictions and difference else None,
         # the other split's number, for the record
         "validation": result.get("val") if split == "test" else None,
     }
 
 
-def _difference(method: str, difference: dict[str, Any]) -> Markup:
+def _difference(method: str, beside: str, difference: dict[str, Any]) -> Markup:
     low, high = difference["interval"]
-    row = plots.Whisker(f"{method} less labels only", difference["difference"], low, high, "main")
+    row = plots.Whisker(f"{method} less {beside}", difference["difference"], low, high, "main")
     text = (
         f"Difference {form.points(row.value)} points, 95 % interval {form.span((low, high), True)};"
         f" zero is {'inside' if low <= 0 <= high else 'outside'}."
@@ -129,6 +134,16 @@ def _choice(run: read.Run) -> dict[str, Any]:
         "candidates": [(c["method"], c["val"]) for c in candidates],
         "candidates_chart": chart,
     }
+
+
+def _rounds(run: read.Run) -> list[dict[str, Any]]:
+    """The runs inside this one that learnt from pseudo-labels, with their sums over the classes."""
+    out = []
+    for each in run.result.get("runs") or []:
+        if labels := each.get("pseudo_labels"):
+            sums = {key: sum(row[key] for row in labels) for key in ("said", "learnt", "shown")}
+            out.append(each | {"sums": sums})
+    return out
 
 
 def _latest(run: read.Run) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def load(folder: Path) -> Run:
     return Run(
         config=_config(folder),
         classes=[str(name) for name in _json(folder / "classes.json", [])],
-        stages=_stages(folder / "metrics.jsonl"),
+        stages=_stages(folder),
         result=_json(folder / "result.json", {}),
         predictions=_predictions(folder / "predictions.parquet"),
         gallery=_gallery(folder / "gallery.parquet"),
@@ -77,10 +77,14 @@ def _json(file: Path, default: Any) -> Any:
         raise UserError(f"{file} cannot be read: {error}") from error
 
 
-def _stages(file: Path) -> dict[str, list[Row]]:
+def _stages(folder: Path) -> dict[str, list[Row]]:
+    """Of the run, and of the runs inside it, in their order: 1, 2, …, 10, last."""
     stages: dict[str, list[Row]] = defaultdict(list)
-    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
-    for line in text.splitlines():
+    inside = [folder / "pretrained", *folder.glob("rounds/*")]
+    inside.sort(key=lambda place: (len(place.name), place.name))
+    files = [place / "metrics.jsonl" for place in (folder, *inside)]
+    texts = [f.read_text(encoding="utf-8", errors="replace") for f in files if f.is_file()]
+    for line in "\n".join(texts).splitlines():
         try:
             row = json.loads(line)
         except ValueError:  # the last line, cut off by a kill
