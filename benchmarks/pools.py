@@ -31,9 +31,10 @@ def find(pool: str, seed: int, home: Path, sources: Sources) -> tuple[str, list[
 
 def lacking(pool: str, sources: Sources) -> str:
     """What must be named for that pool, if it is not; else nothing."""
-    if pool != "digits-20" and sources.signs is None:
+    cifar = "+" in pool or pool.startswith("cifar10-")
+    if not pool.startswith(("digits-", "cifar10-")) and sources.signs is None:
         return "--signs, the folder of sign-digits-<labels>-s<draw>.csv"
-    if "+" in pool and sources.cifar is None:
+    if cifar and sources.cifar is None:
         return "--cifar, CIFAR-10's train.parquet"
     return ""
 
@@ -43,6 +44,9 @@ def _find(pool: str, seed: int, home: Path, sources: Sources) -> tuple[str, list
         raise SystemExit(f"{pool}: name {missing}")
     if pool == "digits-20":
         return "digits", ["--labels-per-class", "2"]
+    if pool.startswith("cifar10-"):
+        assert sources.cifar is not None
+        return str(sources.cifar.parent), ["--labels-per-class", pool.partition("-")[2]]
     name, _, strangers = pool.partition("+")
     assert sources.signs is not None
     if name == IMBALANCED:

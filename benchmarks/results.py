@@ -13,17 +13,16 @@ import argparse
 import csv
 import json
 import os
-import statistics
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 import pools
+import results_pages
 
 from fewlabels.methods import METHODS
 
@@ -36,6 +35,16 @@ POOLS = {
     "sign-digits-50": "photographs of hand signs, 50 labels",
     "digits-20": "scikit-learn's digits, 20 labels",
 }
+# Noisy Student's kinds of noise, with students as large as their teachers; and other students
+NOISE = {
+    "none": "--set view=weak --set dropout=0 --set survival=1",
+    "views": "--set dropout=0 --set survival=1",
+    "all": "",
+    "all, smaller student": "--set models=cnn_small(width=0.67)",
+    "all, larger student": "--set models=cnn_small(width=1.41)",
+}
+AUTO = ("auto", "supervised", "fixmatch", BEST)
+CIFAR = ("cifar10-25", "cifar10-400")  # labels a class
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,7 @@ class Row(Cell):
     left_out: int  # unlabelled images, by the guard
     steps: int
     seconds: float
+    rounds: str = ""  # test accuracy of each student, in percent
 
 
 def cells() -> list[Cell]:
@@ -87,6 +97,22 @@ def cells() -> list[Cell]:
         Cell("imbalanced", pools.IMBALANCED, BEST, f"--balance {how}", seed, "2m")
         for seed in range(3)
         for how in ("none", "sampling", "logits")
+    ]
+    found += [
+        Cell("noise", "sign-digits-50", "noisy_student", variant, seed, "4m")
+        for seed in range(3)
+        for variant in NOISE.values()
+    ]
+    found += [
+        Cell("auto", pool, "auto", "", seed, "2m")
+        for seed in range(3)
+        for pool in ("sign-digits-50", "digits-20")
+    ]
+    found += [
+        Cell("auto", pool, method, "", seed, "8m")
+        for seed in range(2)
+        for pool in reversed(CIFAR)
+        for method in AUTO
     ]
     return found
 
@@ -126,6 +152,7 @@ def run(cell: Cell, out: Path, sources: pools.Sources) -> Row:
         left_out=result.get("guard", {}).get("left_out", 0),
         steps=result["steps"],
         seconds=result["seconds"],
+        rounds=" ".join(f"{100 * each['test']['accuracy']:.2f}" for each in result.get("runs", [])),
     )
 
 
@@ -151,128 +178,6 @@ def write(rows: Iterable[Row]) -> None:
 
 def key(row: Row) -> Cell:
     return Cell(**{about.name: getattr(row, about.name) for about in fields(Cell)})
-
-
-def spread(values: list[float], unit: str = "") -> str:
-    """ "97.1 ± 0.4", and of how many where they are fewer than three."""
-    if not values:
-        return ""
-    sd = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    few = f" ({len(values)} draw{'s'[: len(values) - 1]})" if len(values) < 3 else ""
-    return f"{statistics.mean(values):.1f}{sd}{unit}{few}"
-
-
-def of(rows: list[Row], value: str = "accuracy", **wanted: str) -> list[Any]:
-    """That value of the rows that are as `wanted`."""
-    some = [row for row in rows if all(getattr(row, k) == v for k, v in wanted.items())]
-    return [getattr(row, value) for row in some]
-
-
-def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    marks = ["---", *["---:"] * (len(head) - 1)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (head, marks, *lines))
-
-
-def methods_table(rows: list[Row]) -> str:
-    """Methods by pools, the best on average first."""
-
-    def mean(method: str) -> float:
-        found = of(rows, table="methods", method=method)
-        return -statistics.mean(found) if found else 0.0
-
-    def steps(method: str) -> str:
-        found = of(rows, "steps", table="methods", method=method)
-        return f"{statistics.mean(found):,.0f}" if found else ""
-
-    lines = [
-        [
-            f"[`{method}`](methods/{method}.md)",
-            *(spread(of(rows, table="methods", pool=pool, method=method)) for pool in POOLS),
-            steps(method),
-        ]
-        for method in sorted(METHODS, key=mean)
-    ]
-    return table(["method", *POOLS, "steps"], lines)
-
-
-def best_table(rows: list[Row]) -> str:
-    lines = []
-    for pool in ("sign-digits-20", "sign-digits-50"):
-        found = of(rows, table="best", pool=pool)
-        each = ", ".join(f"{value:.1f}" for value in found)
-        base = spread(of(rows, "labels_only", table="best", pool=pool))
-        lines.append([pool, base, spread(found), each])
-    return table(["images", "labels only, a fifth of the time", BEST, "draws"], lines)
-
-
-def polluted_table(rows: list[Row]) -> str:
-    lines = [
-        [
-            what,
-            *(
-                spread(of(rows, table="polluted", pool=pool, variant=f"--guard {guard}"))
-                for guard in ("on", "off")
-            ),
-            ", ".join(
-                f"{left:,}"
-                for left in of(rows, "left_out", table="polluted", pool=pool, variant="--guard on")
-            ),
-        ]
-        for what, pool in (
-            ("hand signs alone", "sign-digits-50"),
-            ("and as many photographs of CIFAR-10", "sign-digits-50+cifar"),
-        )
-    ]
-    return table(["unlabelled images", "with the guard", "without", "left out by it"], lines)
-
-
-def imbalanced_table(rows: list[Row]) -> str:
-    lines = [
-        [
-            f"`--balance {how}`",
-            *(
-                spread(of(rows, value, table="imbalanced", variant=f"--balance {how}"))
-                for value in ("labels_only_balanced", "balanced")
-            ),
-        ]
-        for how in ("none", "sampling", "logits")
-    ]
-    return table(["balanced accuracy", "labels only", BEST], lines)
-
-
-def write_docs(rows: list[Row]) -> None:
-    """docs/results.md from its template, and each method's own line into its page."""
-    page = (Path(__file__).parent / "results.md").read_text(encoding="utf-8")
-    for name, make in (
-        ("methods", methods_table),
-        ("best", best_table),
-        ("polluted", polluted_table),
-        ("imbalanced", imbalanced_table),
-    ):
-        page = page.replace(f"<!-- {name} -->", make(rows))
-    missing = len(cells()) - len(rows)
-    note = f"**{missing} of {len(cells())} runs are still to come.**" if missing else ""
-    page = page.replace("<!-- missing -->", note)
-    (DOCS / "results.md").write_text(page, encoding="utf-8")
-    for method in METHODS:
-        told = []
-        for pool in POOLS:
-            ours, base = (
-                spread(of(rows, table="methods", pool=pool, method=name), " %")
-                for name in (method, "supervised")
-            )
-            if ours:
-                beside = f" (labels only {base})" if method != "supervised" and base else ""
-                told.append(f"{pool} {ours}{beside}")
-        if told:
-            line = f"Two minutes on one thread: {'; '.join(told)}. [All methods](../results.md)"
-            measured(DOCS / "methods" / f"{method}.md", f"<!-- results:{method} -->", line)
-
-
-def measured(file: Path, mark: str, line: str) -> None:
-    """Puts the line below the mark, which ends the page, in the place of what stood there."""
-    before = file.read_text(encoding="utf-8").partition(mark)[0]
-    file.write_text(f"{before}{mark}\n\n{line}\n", encoding="utf-8")
 
 
 def main() -> None:
@@ -308,7 +213,9 @@ def main() -> None:
             done.result()
     finally:
         workers.shutdown(cancel_futures=True)
-        write_docs(list(rows.values()))
+        missing = len(cells()) - len(rows)
+        note = f"**{missing} of {len(cells())} runs are still to come.**" if missing else ""
+        results_pages.write(list(rows.values()), note, DOCS, list(POOLS), BEST, NOISE)
 
 
 if __name__ == "__main__":
