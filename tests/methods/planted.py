@@ -765,4 +765,100 @@ BUGS = [
         "tokens = output[:, : side * side]",
         ("models/test_structure.py::test_tokens_are_laid_out_as_they_lie_in_the_image[1]",),
     ),
+    Bug(
+        "self-training takes one mean over labelled and unlabelled images",
+        "methods/self_train.py",
+        "return Step(supervised + self.settings.weight * taught, labelled, logs)",
+        "return Step(supervised / 3 + self.settings.weight * taught * 2 / 3, labelled, logs)",
+        (
+            "methods/test_self_train.py::test_the_loss_is_the_papers_value_by_hand[self_train-1]",
+            "methods/test_self_train.py::test_the_whole_gradient_by_hand[noisy_student-3]",
+        ),
+    ),
+    Bug(
+        "Noisy Student sees weak views",
+        "methods/noisy_student.py",
+        'view: str = "strong"',
+        'view: str = "weak"',
+        ("methods/test_self_train.py::test_the_loss_is_the_papers_value_by_hand[noisy_student-3]",),
+    ),
+    Bug(
+        "pseudo-labels of a network whose classes count alike are taken as they are",
+        "methods/self_train.py",
+        "self.natural(batch.given)",
+        "batch.given",
+        (
+            "methods/test_self_train.py::"
+            "test_logit_adjustment_teaches_classes_as_frequent_as_they_are",
+        ),
+    ),
+    Bug(
+        "the threshold of pseudo-labels leaves out its own value",
+        "procedures/pseudo_labels.py",
+        "times: Counts = (sure >= threshold)",
+        "times: Counts = (sure > threshold)",
+        ("procedures/test_pseudo_labels.py::test_what_the_teacher_is_unsure_of_is_left_out",),
+    ),
+    Bug(
+        "of a class that is said often the least sure are learnt",
+        "procedures/pseudo_labels.py",
+        "np.argsort(-sure[own]",
+        "np.argsort(sure[own]",
+        ("procedures/test_pseudo_labels.py::test_classes_are_learnt_alike_by_hand",),
+    ),
+    Bug(
+        "pseudo-labels are looked up by their place in the batch",
+        "procedures/prepare.py",
+        "self.said[np.searchsorted(self.rows, rows)]",
+        "self.said[np.arange(len(rows))]",
+        ("procedures/test_pseudo_labels.py::test_what_is_given_to_training",),
+    ),
+    Bug(
+        "a student goes on from its teacher's weights",
+        "procedures/self_train.py",
+        "Stage(name, method, trial, 1.0, until))",
+        "Stage(name, method, trial, 1.0, until), teacher.trained.weights)",
+        ("procedures/test_rounds.py::test_the_first_student_is_no_copy_of_its_teacher",),
+    ),
+    Bug(
+        "students see the labels that they are validated on",
+        "procedures/self_train.py",
+        "Stage(name, method, trial, 1.0, until))",
+        "Stage(name, method, False, 1.0, until))",
+        (
+            "procedures/test_rounds.py::"
+            "test_without_test_images_held_out_labels_judge_and_a_last_round_learns_from_all",
+        ),
+    ),
+    Bug(
+        "an ensemble averages logits",
+        "models/ensemble.py",
+        "torch.stack([member(x).softmax(1) for member in self.members]).mean(0)",
+        "torch.stack([member(x) for member in self.members]).mean(0).softmax(1)",
+        ("models/test_ensemble.py::test_the_mean_of_probabilities_by_hand",),
+    ),
+    Bug(
+        "FixRes leaves the last norm as it was",
+        "training/freeze.py",
+        "self._apart = norms[-1:] if freeze.how == FIXRES else []",
+        "self._apart = []",
+        ("procedures/test_sequences.py::test_the_last_norm_learns_among_what_is_frozen",),
+    ),
+    Bug(
+        "a fold learns from copies of what it is judged on",
+        "procedures/compare.py",
+        "unlabelled=data.unlabelled[~copies]",
+        "unlabelled=data.unlabelled",
+        ("procedures/test_choose.py::test_a_fold_keeps_what_it_is_judged_on_from_training",),
+    ),
+    Bug(
+        "the favourite is left for one that is right once more",
+        "procedures/compare.py",
+        'binomtest(won, won + lost, alternative="greater").pvalue < DOUBT',
+        "won > lost",
+        (
+            "procedures/test_choose.py::"
+            "test_the_favourite_is_left_only_where_there_is_no_doubt[favourite1-other1-flexmatch]",
+        ),
+    ),
 ]

@@ -144,6 +144,8 @@ TOYS: dict[str, tuple[Callable[[int], Problem], int]] = {
     "softmatch": (moons, 400),
     "distill": (signs, 200),
     "meta_pseudo_labels": (moons_with_more_labels, 1000),
+    "self_train": (signs, 200),
+    "noisy_student": (signs, 200),
     "rotation": (signs, 200),
     "simclr": (signs, 200),
     "masked": (signs_by_a_wider_net, 300),
@@ -175,6 +177,9 @@ def trained(
         index = torch.randint(len(problem.x), (problem.batch,))
         x = views[method.views.labelled](labelled)
         some = {view: views[view](problem.x[index]) for view in method.views.unlabelled}
+        if method.views.given:  # of the images as they are
+            with torch.no_grad():
+                some["given"] = teachers[0](problem.x[index]).softmax(1)
         batch = Batch(x, problem.y[problem.labelled], index=index, **some)
         student.train()
         descend(method.step(student, batch, step / steps).loss)

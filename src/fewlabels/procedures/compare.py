@@ -72,7 +72,7 @@ def compared(
         within = of_fold(context, fold, number)
         for way in ways:
             now = context.clock()
-            part = way.share / left
+            part = way.share / left if way.share else 0.0
             left -= way.share
             trained = way.learn(within, now + part * max(0.0, until - now))
             said[way.name].append(trained.val)

@@ -1,0 +1,186 @@
+"""`auto` as whole runs: its plan, what it compares, what it keeps, how it ends."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from backbones import backbone
+from conftest import Paint
+from rich.console import Console
+from safetensors.torch import load_file
+
+import fewlabels as fl
+from fewlabels.procedures import auto, compare
+from fewlabels.procedures.stage import Context
+
+QUICK: dict[str, Any] = {
+    "steps": 8,
+    "batch_size": 4,
+    "img_size": 16,
+    "model": "cnn_small",
+    "device": "cpu",
+    "flip": "off",
+    "rotate": "off",
+    "guard": "off",
+}
+
+
+def weights(run: fl.Run) -> dict[str, torch.Tensor]:
+    return load_file(run.path / "artefact" / "weights.safetensors")
+
+
+def same(one: fl.Run, two: fl.Run) -> bool:
+    a, b = weights(one), weights(two)
+    return a.keys() == b.keys() and all(torch.equal(value, b[name]) for name, value in a.items())
+
+
+def test_the_plan_is_told_then_labels_only_then_what_is_compared(
+    split_folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = fl.train(split_folders, out=tmp_path / "run", console=Console(width=300), **QUICK)
+    told = capsys.readouterr().out
+    plan = told.index("plan: labels only first; then flexmatch, unless labels only is better")
+    assert plan < told.index("the 12 test images are looked at once, at the end")
+    assert plan < told.index("compares flexmatch and labels only in 3 folds")
+    candidates = run.result["choice"]["candidates"]
+    assert [one["method"] for one in candidates] == ["flexmatch", "supervised"]
+    assert [one["val"]["n"] for one in candidates] == [8, 8]
+    assert run.result["choice"]["how"] == "auto"
+    assert run.result["next"]
+    assert (run.path / "folds" / "3" / "stages" / "flexmatch").is_dir()
+
+
+@pytest.mark.parametrize("winner", ["flexmatch", "supervised"])
+def test_the_winner_learns_from_all_labels(
+    split_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, winner: str
+) -> None:
+    monkeypatch.setattr(auto, "choose", lambda found, order: (winner, "so it is"))
+    run = fl.train(split_folders, out=tmp_path / "run", **QUICK)
+    assert run.result["method"] == winner
+    assert ("baseline" in run.result) == (winner == "flexmatch")
+    last = "flexmatch" if winner == "flexmatch" else "labels-only-longer"
+    assert (run.path / "stages" / last).is_dir()
+    assert run.result["choice"]["why"] == "so it is"
+    if winner == "supervised":
+        assert "did not help" in run.result["verdict"]
+        assert run.result["steps"] == 16  # as long again
+
+
+def test_a_run_that_was_cut_off_in_a_fold_ends_as_if_it_had_not_been(
+    split_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = fl.train(split_folders, out=tmp_path / "whole", **QUICK)
+    learn = auto.learn
+
+    def cut(context: Context, stage: Any, *more: Any) -> Any:
+        if context.folder.path.name == "2" and stage.name == "flexmatch":
+            raise KeyboardInterrupt
+        return learn(context, stage, *more)
+
+    monkeypatch.setattr(auto, "learn", cut)
+    with pytest.raises(KeyboardInterrupt):
+        fl.train(split_folders, out=tmp_path / "run", **QUICK)
+    assert fl.load(tmp_path / "run").classes == ("left", "right")  # labels only, the best so far
+    monkeypatch.undo()
+    done = fl.resume(tmp_path / "run")
+    assert same(done, whole)
+    assert done.result["choice"] == whole.result["choice"]
+
+
+def test_where_time_is_too_short_to_compare_the_favourite_is_taken(
+    split_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auto, "unfit", lambda *_: "to compare would take 90 s")
+    run = fl.train(split_folders, out=tmp_path / "run", **QUICK)
+    assert run.result["method"] == "flexmatch"
+    assert run.result["choice"]["why"].startswith("flexmatch: to compare would take 90 s, and it")
+    assert not (run.path / "folds").exists()
+
+
+@pytest.mark.parametrize(("seconds", "fits"), [(10.0, False), (10_000.0, True)])
+def test_whether_the_time_is_enough_is_told_by_the_speed_of_labels_only(
+    seconds: float, fits: bool
+) -> None:
+    from types import SimpleNamespace
+
+    way = SimpleNamespace(name="flexmatch")
+    found: Any = [SimpleNamespace(needs=1000.0, way=way), SimpleNamespace(needs=0.0, way=way)]
+    last = SimpleNamespace(images=500, seconds=5.0)  # 100 a second: 10 s for each in each fold
+    context = SimpleNamespace(deadline=seconds, clock=lambda: 0.0)
+    begun: Any = SimpleNamespace(context=context, stages=[last])
+    folds: Any = (None, None, None)
+    said = auto.unfit(begun, found, folds)
+    assert (said == "") == fits
+    assert fits or said == "to compare would take 60 s, and there are 2 s for it"
+    assert "one label a class" in auto.unfit(begun, found, ())
+
+
+def test_without_unlabelled_images_labels_only_has_all_the_time(
+    tmp_path: Path, paint: Paint
+) -> None:
+    for kind, name in enumerate(("left", "right")):
+        paint(tmp_path / "photos" / "train" / name, kind, 6)
+        paint(tmp_path / "photos" / "test" / name, kind, 3)
+    run = fl.train(tmp_path / "photos", out=tmp_path / "run", **QUICK)
+    assert (run.result["method"], run.result["steps"]) == ("supervised", 16)
+    assert run.result["verdict"] == "Labels only: no unlabelled images were learnt from."
+
+
+def test_a_pretrained_net_that_is_slow_learns_from_the_pseudo_labels_of_label_spreading(
+    split_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Context, "too_slow", property(lambda self: True))
+    monkeypatch.setattr(auto, "choose", lambda found, order: (order[0], "the favourite"))
+    own = QUICK | {"model": backbone(tmp_path / "model"), "img_size": 32}
+    run = fl.train(split_folders, out=tmp_path / "run", **own)
+    assert run.result["method"] == "self_train"
+    told = pq.read_table(run.path / "rounds" / "1" / "pseudo_labels.parquet").to_pydict()
+    assert set(told["teacher"]) == {"label_spreading"}
+    names = [one["method"] for one in run.result["choice"]["candidates"]]
+    assert names == ["self_train", "label_spreading", "supervised"]
+
+
+def test_without_test_images_the_estimate_is_of_models_that_had_not_seen_the_labels(
+    split_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Label spreading has no trial: the folds tell how good it is."""
+    import shutil
+
+    shutil.rmtree(split_folders / "test")
+    monkeypatch.setattr(Context, "too_slow", property(lambda self: True))
+    monkeypatch.setattr(auto, "choose", lambda found, order: ("label_spreading", "so it is"))
+    own = QUICK | {"model": backbone(tmp_path / "model"), "img_size": 32}
+    run = fl.train(split_folders, out=tmp_path / "run", **own)
+    by_name = {one["method"]: one["val"] for one in run.result["choice"]["candidates"]}
+    score = {k: v for k, v in run.result["val"].items() if k != "balanced_accuracy"}
+    assert (run.result["estimate"], score) == ("val", by_name["label_spreading"])
+    assert score["n"] == 8
+    table = pq.read_table(run.path / "predictions.parquet").to_pydict()
+    assert len(table["name"]) == 8
+
+
+def test_one_label_a_class_cannot_be_compared_and_is_learnt_from(
+    split_folders: Path, tmp_path: Path
+) -> None:
+    run = fl.train(split_folders, out=tmp_path / "run", labels_per_class=1, **QUICK)
+    assert run.result["method"] == "flexmatch"
+    assert "one label a class" in run.result["choice"]["why"]
+
+
+def test_folds_are_the_same_for_all_ways(
+    split_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, list[list[int]]] = {}
+    learn = auto.learn
+
+    def watched(context: Context, stage: Any, *more: Any) -> Any:
+        if context.folder.path.parent.name == "folds":
+            seen.setdefault(stage.name, []).append(context.learnt_from(stage).tolist())
+        return learn(context, stage, *more)
+
+    monkeypatch.setattr(auto, "learn", watched)
+    fl.train(split_folders, out=tmp_path / "run", **QUICK)
+    assert seen["flexmatch"] == seen["labels only"]
+    assert len(seen["flexmatch"]) == compare.FOLDS
