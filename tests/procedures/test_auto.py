@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -56,7 +57,7 @@ def test_the_plan_is_told_then_labels_only_then_what_is_compared(
 def test_the_winner_learns_from_all_labels(
     split_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, winner: str
 ) -> None:
-    monkeypatch.setattr(auto, "choose", lambda found, order: (winner, "so it is"))
+    monkeypatch.setattr(auto, "choose", lambda found, order, doubt: (winner, "so it is"))
     run = fl.train(split_folders, out=tmp_path / "run", **QUICK)
     assert run.result["method"] == winner
     assert ("baseline" in run.result) == (winner == "flexmatch")
@@ -99,22 +100,40 @@ def test_where_time_is_too_short_to_compare_the_favourite_is_taken(
     assert not (run.path / "folds").exists()
 
 
-@pytest.mark.parametrize(("seconds", "fits"), [(10.0, False), (10_000.0, True)])
+def begun_at(images: int, seconds: float, left: float, labels: int = 20) -> Any:
+    """Labels only has passed so many images in so many seconds, and there is so much time left."""
+    from types import SimpleNamespace
+
+    data = SimpleNamespace(labelled=np.arange(labels))
+    context = SimpleNamespace(deadline=left, clock=lambda: 0.0, data=data)
+    return SimpleNamespace(
+        context=context, stages=[SimpleNamespace(images=images, seconds=seconds)]
+    )
+
+
+def candidate(name: str, images: int) -> Any:
+    nothing: Any = None
+    return auto.Candidate(compare.Way(name, nothing), nothing, images)
+
+
+@pytest.mark.parametrize(("seconds", "fits"), [(1000.0, False), (4000.0, True)])
 def test_whether_the_time_is_enough_is_told_by_the_speed_of_labels_only(
     seconds: float, fits: bool
 ) -> None:
-    from types import SimpleNamespace
-
-    way = SimpleNamespace(name="flexmatch")
-    found: Any = [SimpleNamespace(needs=1000.0, way=way), SimpleNamespace(needs=0.0, way=way)]
-    last = SimpleNamespace(images=500, seconds=5.0)  # 100 a second: 10 s for each in each fold
-    context = SimpleNamespace(deadline=seconds, clock=lambda: 0.0)
-    begun: Any = SimpleNamespace(context=context, stages=[last])
+    """A quarter of the time, six trainings, 200 images a second: of 100 images a step."""
+    found = [candidate("flexmatch", 100), candidate("supervised", 0)]
     folds: Any = (None, None, None)
-    said = auto.unfit(begun, found, folds)
+    said = auto.unfit(begun_at(1000, 5.0, seconds), found, folds)
     assert (said == "") == fits
-    assert fits or said == "to compare would take 60 s, and there are 2 s for it"
-    assert "one label a class" in auto.unfit(begun, found, ())
+    assert fits or said == "there is no time to compare (83 steps each, in 3 folds)"
+    assert "one label a class" in auto.unfit(begun_at(1000, 5.0, seconds), found, ())
+
+
+def test_what_would_make_a_few_steps_only_does_not_fit() -> None:
+    begun = begun_at(1000, 5.0, 40.0)
+    assert auto.too_few(begun, candidate("flexmatch", 100)) == pytest.approx(80.0)
+    assert auto.too_few(begun, candidate("flexmatch", 50)) is None
+    assert auto.too_few(begun, candidate("supervised", 0)) is None
 
 
 def test_without_unlabelled_images_labels_only_has_all_the_time(
@@ -132,7 +151,7 @@ def test_a_pretrained_net_that_is_slow_learns_from_the_pseudo_labels_of_label_sp
     split_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Context, "too_slow", property(lambda self: True))
-    monkeypatch.setattr(auto, "choose", lambda found, order: (order[0], "the favourite"))
+    monkeypatch.setattr(auto, "choose", lambda found, order, doubt: (order[0], "the favourite"))
     own = QUICK | {"model": backbone(tmp_path / "model"), "img_size": 32}
     run = fl.train(split_folders, out=tmp_path / "run", **own)
     assert run.result["method"] == "self_train"
@@ -150,7 +169,7 @@ def test_without_test_images_the_estimate_is_of_models_that_had_not_seen_the_lab
 
     shutil.rmtree(split_folders / "test")
     monkeypatch.setattr(Context, "too_slow", property(lambda self: True))
-    monkeypatch.setattr(auto, "choose", lambda found, order: ("label_spreading", "so it is"))
+    monkeypatch.setattr(auto, "choose", lambda found, order, doubt: ("label_spreading", "so it is"))
     own = QUICK | {"model": backbone(tmp_path / "model"), "img_size": 32}
     run = fl.train(split_folders, out=tmp_path / "run", **own)
     by_name = {one["method"]: one["val"] for one in run.result["choice"]["candidates"]}

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from fewlabels.methods import Facts, create, resolve
 from fewlabels.procedures import frozen
 from fewlabels.procedures.chosen import BASELINE, Chosen
-from fewlabels.procedures.compare import Way, choose, compared, folds_of, spoken
+from fewlabels.procedures.compare import DOUBT, MANY, Way, choose, compared, folds_of, spoken
 from fewlabels.procedures.folds import Fold
 from fewlabels.procedures.labels_only import BASELINE_SHARE, Begun, begin, learn
 from fewlabels.procedures.named import to_the_end
@@ -28,6 +28,8 @@ from fewlabels.procedures.stage import FAVOURITE, STUDENT, Context, Stage, Train
 SPREADING = "label_spreading"
 COMPARING = 0.25  # of the time after labels only, at most
 USEFUL = 300  # steps after which methods can be told apart
+LEAST = 100  # steps, without which learning from unlabelled images is no use
+EVEN = 0.5  # of many labels: what is better at all is taken
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +38,12 @@ class Candidate:
 
     way: Way
     finish: Callable[[Begun, str], Chosen]
-    needs: float = 0.0  # images that have to be seen in a fold before it can be judged
+    images: int = 0  # that a step passes forward and back
+
+    def steps(self, begun: Begun, seconds: float) -> float:
+        """How many it would make in that time, by the speed of labels only."""
+        last = begun.stages[-1]
+        return seconds * last.images / max(last.seconds, 1e-9) / max(self.images, 1)
 
 
 def run(context: Context) -> Chosen:
@@ -44,30 +51,37 @@ def run(context: Context) -> Chosen:
     for line in plan(context):
         context.events.say(line)
     begun = begin(context, BASELINE_SHARE, guarded=len(context.data.unlabelled) > 0)
-    found = candidates(begun.context)
-    names = [candidate.way.name for candidate in found]
-    told = [spoken(name) for name in names]
+    context = begun.context
+    found = [one for one in candidates(context) if too_few(begun, one) is None]
+    for one in candidates(context):
+        if (steps := too_few(begun, one)) is not None:
+            context.events.say(f"{one.way.name}: there is time for {steps:.0f} steps only")
+    told = [spoken(one.way.name) for one in found]
     if len(found) == 1:
         return found[0].finish(begun, f"{told[0]}: nothing else fits")
-    folds = folds_of(begun.context)
-    why_not = unfit(begun, found, folds)
-    if why_not:
-        why = f"{told[0]}: {why_not}, and it has won elsewhere (docs/results.md)"
+    folds = folds_of(context)
+    many = len(context.data.labelled) >= MANY
+    if why_not := unfit(begun, found, folds):
+        one, reason = found[0], "it has won elsewhere (docs/results.md)"
+        if many:  # these alone are the safe choice
+            one, reason = found[-1], f"{len(context.data.labelled):,} labels are many"
+        why = f"{spoken(one.way.name)}: {why_not}, and {reason}"
         context.events.say(why)
-        return found[0].finish(begun, why)
+        return one.finish(begun, why)
     context.events.say(f"compares {' and '.join(told)} in {len(folds)} folds")
     now = context.clock()
     until = now + COMPARING * ((context.deadline or now) - now)
-    said = compared(begun.context, [candidate.way for candidate in found], folds, until)
-    name, why = choose(said, names)
+    said = compared(context, [one.way for one in found], folds, until)
+    by_name = {one.way.name: one for one in found}
+    name, why = choose(said, list(by_name), EVEN if many else DOUBT)
     context.events.say(why)
-    return replace(found[names.index(name)].finish(begun, why), compared=said)
+    return replace(by_name[name].finish(begun, why), compared=said)
 
 
 def plan(context: Context) -> list[str]:
     """What is about to happen, in a few lines."""
     data = context.data
-    names = [spoken(candidate.way.name) for candidate in candidates(context)]
+    names = [spoken(one.way.name) for one in candidates(context)]
     until = f", until {context.moment(BASELINE_SHARE):.0f} s" if context.deadline else ""
     then = f"{names[0]}, unless {' or '.join(names[1:])} is better" if names[1:] else "longer"
     lines = [f"plan: labels only first{until}; then {then}"]
@@ -77,12 +91,21 @@ def plan(context: Context) -> list[str]:
 
 
 def candidates(context: Context) -> list[Candidate]:
-    """Those that fit, the one with most to gain first."""
+    """Those that fit model and images, the one with most to gain first, labels only last."""
     if not len(context.data.unlabelled):
         return [_labels_only()]
     if context.too_slow:
-        return [_student(), _spreading(), _labels_only()]
+        return [_student(context), _spreading(), _labels_only()]
     return [_method(context, FAVOURITE), _labels_only()]
+
+
+def too_few(begun: Begun, one: Candidate) -> float | None:
+    """The steps that there is time for, where these are too few to learn from unlabelled images."""
+    context = begun.context
+    if context.deadline is None or not one.images:
+        return None
+    steps = one.steps(begun, context.deadline - context.clock())
+    return steps if steps < LEAST else None
 
 
 def unfit(begun: Begun, found: list[Candidate], folds: tuple[Fold, ...]) -> str:
@@ -92,12 +115,11 @@ def unfit(begun: Begun, found: list[Candidate], folds: tuple[Fold, ...]) -> str:
         return "with one label a class nothing can be compared"
     if context.deadline is None:
         return ""
-    last = begun.stages[-1]
-    rate = last.images / max(last.seconds, 1e-9)
-    needed = len(folds) * len(found) * max(candidate.needs for candidate in found) / rate
     left = COMPARING * (context.deadline - context.clock())
-    if needed > left:
-        return f"to compare would take {needed:.0f} s, and there are {left:.0f} s for it"
+    slowest = max(found, key=lambda one: one.images)
+    steps = slowest.steps(begun, left / len(folds) / len(found))
+    if steps < USEFUL:
+        return f"there is no time to compare ({steps:.0f} steps each, in {len(folds)} folds)"
     return ""
 
 
@@ -109,8 +131,7 @@ def _method(context: Context, name: str) -> Candidate:
         return begun.finish(name, to_the_end(begun, name, name, BASELINE_SHARE), why)
 
     ratio = create(name, Facts(2, (1, 1), 2, 2), resolve(name, {})).views.ratio
-    seen = context.config.batch_size * (1 + 2 * ratio)
-    return Candidate(Way(name, learnt), finish, USEFUL * seen)
+    return Candidate(Way(name, learnt), finish, context.config.batch_size * (1 + 2 * ratio))
 
 
 def _labels_only() -> Candidate:
@@ -135,7 +156,7 @@ def _spreading() -> Candidate:
     )
 
 
-def _student() -> Candidate:
+def _student(context: Context) -> Candidate:
     """Fine-tuning on the pseudo-labels of label spreading: one pass forward and back for each
     image, where FixMatch and its like have three."""
 
@@ -149,4 +170,5 @@ def _student() -> Candidate:
         trained = learnt(begun.context, begun.context.moment(1.0))
         return begun.finish(STUDENT, (trained,), why)
 
-    return Candidate(Way(STUDENT, learnt, 2.0), finish)
+    ratio = create(STUDENT, Facts(2, (1, 1), 2, 2), resolve(STUDENT, {})).views.ratio
+    return Candidate(Way(STUDENT, learnt, 2.0), finish, context.config.batch_size * (1 + ratio))

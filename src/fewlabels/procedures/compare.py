@@ -111,19 +111,19 @@ def of_fold(context: Context, fold: Fold, number: int) -> Context:
     )
 
 
-def choose(found: Compared, order: Sequence[str]) -> tuple[str, str]:
+def choose(found: Compared, order: Sequence[str], doubt: float = DOUBT) -> tuple[str, str]:
     """One of the names, the favourite first, and why, in one sentence.
 
     Few images cannot tell two good ways apart: by chance alone a worse one would often win by an
-    image. So the favourite is only left for one that is better beyond doubt, by a sign test on the
-    images where the two differ.
+    image. So the favourite is only left for one that is better with a one-sided p below `doubt`, by
+    a sign test on the images where the two differ.
     """
     favourite, best = order[0], order[0]
     right = {name: found.right(name) for name in order}
     for name in order[1:]:
         won = int((right[name] & ~right[best]).sum())
         lost = int((right[best] & ~right[name]).sum())
-        if won and binomtest(won, won + lost, alternative="greater").pvalue < DOUBT:
+        if won and binomtest(won, won + lost, alternative="greater").pvalue < doubt:
             best = name
     n = len(found.rows)
     scores = ", ".join(f"{spoken(name)} {right[name].sum()}" for name in order)
