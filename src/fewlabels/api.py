@@ -46,7 +46,6 @@ from fewlabels.procedures.config import (
     seconds,
 )
 from fewlabels.procedures.earlier import Earlier
-from fewlabels.procedures.earlier import ensemble as together
 from fewlabels.procedures.prepare import Data, prepare, preprocessing, typical_side
 from fewlabels.procedures.probes import FROZEN
 from fewlabels.procedures.stage import Context
@@ -394,7 +393,7 @@ def _start(config: Config, pool: Pool) -> Started:
         if config.method == fixres.METHOD:
             name, built = fixres.begun_from(earlier, config)
         else:
-            name, built = ENSEMBLE, together(earlier, pool.classes)
+            name, built = ensemble.begun_from(earlier, pool.classes)
     elif name == "auto":
         fixed = config.steps or config.epochs or config.method in FROZEN
         seconds = None if fixed else config.time_limit or TIME_LIMIT

@@ -4,16 +4,24 @@ from typing import Any
 
 from fewlabels.errors import UserError
 from fewlabels.evaluate.intervals import accuracy, paired_difference
+from fewlabels.models.built import Built
+from fewlabels.models.catalog import ENSEMBLE
 from fewlabels.procedures.chosen import Chosen, keep
+from fewlabels.procedures.earlier import Earlier, ensemble
 from fewlabels.procedures.stage import Context, Trained
 
 METHOD = "ensemble"
 
 
+def begun_from(runs: tuple[Earlier, ...], classes: tuple[str, ...]) -> tuple[str, Built]:
+    """The name of the ensemble, and the ensemble. UserError for fewer than two runs."""
+    if len(runs) < 2:
+        raise UserError("--method ensemble: name at least two runs, each with --run")
+    return ENSEMBLE, ensemble(runs, classes)
+
+
 def run(context: Context) -> Chosen:
     """Asks the ensemble, and each of its members, about the test images."""
-    if len(context.earlier) < 2:
-        raise UserError("--method ensemble: name at least two runs, each with --run")
     data, began = context.data, context.clock()
     model = context.model()
     val, test = (context.probabilities(model, rows) for rows in (data.val, data.test))

@@ -53,7 +53,8 @@ def write_weights(folder: Path, about: dict[str, Any], weights: dict[str, torch.
     """A model's state, and what it takes to build it. The JSON, written last, makes it whole."""
     folder.mkdir(exist_ok=True)
     (folder / ABOUT).unlink(missing_ok=True)
-    save_file(weights, folder / WEIGHTS)
+    plain = {name: value.cpu().contiguous() for name, value in weights.items()}
+    save_file(plain, folder / WEIGHTS)
     write_text(folder / ABOUT, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
 
 
