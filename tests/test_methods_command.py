@@ -10,6 +10,7 @@ import pytest
 from fewlabels import cli
 from fewlabels.methods import METHODS
 from fewlabels.procedures.probes import FROZEN
+from fewlabels.procedures.sequences import SEQUENCES
 from fewlabels.report.essence import essence
 from fewlabels.report.methods import sees, written
 
@@ -33,7 +34,7 @@ def said(
     return out
 
 
-@pytest.mark.parametrize("name", [*METHODS, *FROZEN])
+@pytest.mark.parametrize("name", [*METHODS, *FROZEN, *SEQUENCES])
 def test_the_list_has_a_whole_line_for_each(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
@@ -42,6 +43,7 @@ def test_the_list_has_a_whole_line_for_each(
     for cell in (one.sentence.removesuffix("."), one.paper, ", ".join(one.tasks), *one.needs):
         assert cell in row
     assert "On frozen features of the model, in seconds: linear_probe, knn, label_spreading." in out
+    assert "Sequences of runs, or made of runs: self_train, noisy_student, pretrain," in out
 
 
 @pytest.mark.parametrize("columns", ["60", "80", "140"])
@@ -84,7 +86,7 @@ def test_what_it_sees_in_words() -> None:
 
 def test_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     rows = json.loads(said(monkeypatch, capsys, "--json"))
-    assert [row["name"] for row in rows] == [*METHODS, *FROZEN]
+    assert [row["name"] for row in rows] == [*METHODS, *FROZEN, *SEQUENCES]
     one = json.loads(said(monkeypatch, capsys, "fixmatch", "--json"))
     assert one == rows[[*METHODS].index("fixmatch")]
     assert one["paper"] == "Sohn et al. 2020"

@@ -356,7 +356,7 @@ FIGURES = {
             "view": Box("view", 1, 1, "strong view"),
             "plain": Box("view", 1, 2, "as it is,\nonce, before"),
             "teacher": Box("teacher", 2, 2, "teacher,\nwhole"),
-            "answer": Box("output", 3, 1, "prediction,\nof a part of\nthe student"),
+            "answer": Box("output", 3, 1, "prediction of\na part of it"),
             "target": Box("target", 3, 2, "soft pseudo-label,\nif sure enough"),
             "loss": Box("loss", 4, 1, "λ ×\ncross-entropy with\nthe pseudo-label", 2),
         },

@@ -108,4 +108,6 @@ def sees(one: Essence) -> str:
 
 def written(setting: Setting) -> str:
     """The default as `--set` takes it."""
+    if setting.default == "":
+        return '""'
     return str(setting.default).lower() if setting.kind == "bool" else str(setting.default)
