@@ -8,7 +8,7 @@ from backbones import backbone
 import fewlabels as fl
 from fewlabels.procedures.config import EARLIER, read_recipe
 
-RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 
 
 @pytest.mark.slow
