@@ -161,6 +161,21 @@ def test_a_pretrained_net_that_is_slow_learns_from_the_pseudo_labels_of_label_sp
     assert names == ["self_train", "label_spreading", "supervised"]
 
 
+@pytest.mark.parametrize("winner", ["self_train", "label_spreading", "supervised"])
+def test_what_is_shipped_is_what_was_measured(
+    split_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, winner: str
+) -> None:
+    monkeypatch.setattr(Context, "too_slow", property(lambda self: True))
+    monkeypatch.setattr(auto, "choose", lambda found, order, doubt: (winner, "so it is"))
+    own = QUICK | {"model": backbone(tmp_path / "model"), "img_size": 32}
+    run = fl.train(split_folders, out=tmp_path / "run", **own)
+    table = pq.read_table(run.path / "predictions.parquet").to_pydict()
+    rows = [i for i, split in enumerate(table["split"]) if split == "test"]
+    pictures = [split_folders / table["name"][i] for i in rows]
+    said = [one.probabilities for one in fl.load(run).predict(pictures)]
+    np.testing.assert_allclose(said, [table["probabilities"][i] for i in rows], atol=1e-5)
+
+
 def test_without_test_images_the_estimate_is_of_models_that_had_not_seen_the_labels(
     split_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

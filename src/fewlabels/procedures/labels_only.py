@@ -9,7 +9,6 @@ of the classes (`procedures/guard.py`).
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from fewlabels.methods import METHODS
@@ -20,7 +19,8 @@ from fewlabels.procedures.invariance import Decision, decide
 from fewlabels.procedures.stage import Context, Stage, Trained, Weights, run_stage
 
 BASELINE_SHARE = 0.2  # of the time, when another method runs too; labels alone are soon learnt
-TRIAL_SHARE = 0.6  # of a method's budget
+FIRST_SHARE = 0.5  # of labels only: so there is an answer within a tenth of the time
+TRIAL_SHARE = 0.6  # of another method's budget
 FEW_STEPS = 50  # with fewer, a stage has hardly begun
 
 
@@ -48,25 +48,20 @@ class Begun:
         before = earlier[-1].weights if earlier else None
         return learn(self.context, stage, before, teachers)
 
-    def finish(
-        self,
-        method: str,
-        stages: tuple[Trained, ...],
-        why: str,
-        others: dict[str, NDArray[np.float64]] | None = None,
-    ) -> Chosen:
+    def finish(self, method: str, stages: tuple[Trained, ...], why: str) -> Chosen:
         """The run's end with these stages of `method`, none for labels only: now the test images
-        are looked at. `others`: what was not chosen said of validation images."""
+        are looked at."""
         context, test = self.context, self.context.data.test
         alone = not stages
         ends = {BASELINE: self.stages} | ({} if alone else {method: stages})
+        keep(context, method, ends[method][-1])
         first = {BASELINE: self.judged} | ({} if alone else {method: stages[0]})
         return Chosen(
             context=context,
             method=method,
             stages=ends[method],
             baseline=() if alone else self.stages,
-            val={name: its.val for name, its in first.items() if len(its.val)} | (others or {}),
+            val={name: its.val for name, its in first.items() if len(its.val)},
             test={
                 name: context.probabilities(context.model(its[-1].weights), test)
                 for name, its in ends.items()
@@ -80,7 +75,7 @@ class Begun:
 def begin(context: Context, share: float, guarded: bool) -> Begun:
     """Labels only, until `share` of the time is over; `guarded`: other methods are to follow."""
     trial = len(context.data.held_out) > 0
-    first = TRIAL_SHARE if trial or context.undecided else 0.0
+    first = FIRST_SHARE if trial or context.undecided else 0.0
     stages: list[Trained] = []
     decisions: tuple[Decision, ...] = ()
     if first:
@@ -110,8 +105,8 @@ def learn(
     before: Weights | None = None,
     teachers: tuple[nn.Module, ...] = (),
 ) -> Trained:
-    """`run_stage`, from a linear probe where pretrained weights begin; a model that has learnt from
-    all labels is kept as the best so far."""
+    """`run_stage`, from a linear probe where pretrained weights begin. A model that has learnt from
+    all labels is kept as the best so far, and so is the very first."""
     if before is None and not context.folder.stage(stage.name).exists():  # else it is done
         before = probed(context, context.learnt_from(stage))
     trained = run_stage(context, stage, before, teachers)
@@ -120,6 +115,6 @@ def learn(
             f"{stage.name}: the time was enough for {trained.steps} steps only, too few to learn "
             "much; take a longer --time-limit, a smaller --img-size or a smaller --model"
         )
-    if not stage.trial:
+    if not stage.trial or not context.folder.best.exists():
         keep(context, stage.method, trained)
     return trained

@@ -120,7 +120,8 @@ def next_round(
     )
     learning = replace(within, data=replace(within.data, given=pseudo.given(settings.soft)))
     trained = learn(learning, Stage(name, method, trial, 1.0, until))
-    keep(within, method, trained)
+    if trial:
+        keep(within, method, trained)  # it is a run, with a model of its own
     return Learnt(name, within, trained, pseudo)
 
 
