@@ -20,7 +20,7 @@ from fewlabels import api
 from fewlabels.models import from_timm
 from fewlabels.models.neighbours import Neighbours
 from fewlabels.pool import Pool
-from fewlabels.procedures import embedding, frozen, outcome
+from fewlabels.procedures import embedding, frozen, outcome, registry
 from fewlabels.procedures.config import Config
 from fewlabels.procedures.probes import FROZEN
 
@@ -154,7 +154,7 @@ def test_what_judges_has_not_seen_the_held_out_labels(
         data = replace(context.data, pool=replace(context.data.pool, label=label))
         return real(replace(context, data=data))
 
-    monkeypatch.setattr(frozen, "run", turned)
+    monkeypatch.setitem(registry.PROCEDURES, method, turned)
     two = fl.train(split_folders, out=tmp_path / "two", method=method, model=model)
     assert len(probabilities(one)) == 2
     assert probabilities(one) == probabilities(two)

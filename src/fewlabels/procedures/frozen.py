@@ -75,14 +75,14 @@ def run(context: Context) -> Chosen:
         name: Trained(with_head(context, layer), 0, seconds, len(seen.rows), val[name])
         for name, layer in heads.items()
     }
-    context = shipped(context, method)
-    keep(context, method, done[method])
+    asked = shipped(context, method)
+    keep(asked, method, done[method])
     return Chosen(
-        context=context,
+        context=asked,
         method=method,
         stages=(done[method],),
         baseline=(done[BASELINE],) if spreads else (),
-        val=val,
+        val=val if len(context.val_rows) else {},
         test={name: _said(layer, seen(data.test), classes) for name, layer in heads.items()},
         why=f"{method}, as asked",
         beside=names[0],
