@@ -79,8 +79,8 @@ def worth_selecting(student: Student, kept: float) -> bool:
 
     With batch norm the first pass must see every image. Measured on one core, cnn_small at 32 px,
     16 labelled and 64 unlabelled images: 0.51 of the time where none is kept, 0.61 at a quarter,
-    0.70 at half, 0.79 at three quarters and 0.90 where all are; another run had 0.84 at half and
-    0.98 at three quarters, so that it ends at 0.7.
+    0.70 at half, 0.79 at three quarters and 0.90 where all are; an earlier form of it had 0.84 at
+    half and 0.98 at three quarters, so that it ends at 0.7.
     """
     if not isinstance(student, nn.Module):  # whose norms cannot be seen
         return False
