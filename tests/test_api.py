@@ -23,11 +23,11 @@ def test_class_folders_with_unlabelled(split_folders: Path, tmp_path: Path) -> N
     assert result["test"]["n"] == 12
     assert result["baseline"]["test"]["n"] == 12
     assert result["difference"]["test"]["n"] == 12
-    assert result["method"] in ("fixmatch", "supervised")
+    assert result["method"] in ("flexmatch", "supervised")
     assert result["estimate"] == "test"
     for key in ("model", "seed", "steps", "seconds", "images_per_second", "peak_memory_mb"):
         assert result[key] is not None
-    assert {c["method"] for c in result["choice"]["candidates"]} == {"supervised", "fixmatch"}
+    assert {c["method"] for c in result["choice"]["candidates"]} == {"supervised", "flexmatch"}
     assert sorted(path.stat().st_mtime_ns for path in split_folders.rglob("*")) == before
 
 
@@ -122,12 +122,13 @@ def test_own_validation_images_need_no_trial(
 ) -> None:
     for kind, name in enumerate(("left", "right")):
         paint(split_folders / "val" / name, kind, 5)
-    run = fl.train(split_folders, out=tmp_path / "run", **QUICK)
+    run = fl.train(split_folders, out=tmp_path / "run", method="fixmatch", **QUICK)
     assert run.result["val"]["n"] == 10
     stages = {json.loads(line)["stage"] for line in (run.path / "metrics.jsonl").open()}
     assert stages == {"labels only, first part", "labels only", "fixmatch"}
     assert run.result["steps"] == run.result["baseline"]["steps"] == 10
-    decided = fl.train(split_folders, out=tmp_path / "two", flip="on", rotate="off", **QUICK)
+    own = QUICK | {"method": "fixmatch", "flip": "on", "rotate": "off"}
+    decided = fl.train(split_folders, out=tmp_path / "two", **own)
     stages = {json.loads(line)["stage"] for line in (decided.path / "metrics.jsonl").open()}
     assert stages == {"labels only", "fixmatch"}
     assert decided.result["decisions"] == []

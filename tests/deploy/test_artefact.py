@@ -134,7 +134,7 @@ def test_half_written(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(artefact, "write_text", killed)
+    monkeypatch.setattr(checkpoint, "write_text", killed)
     with pytest.raises(KeyboardInterrupt):
         artefact.write(run)
     assert os.listdir(run.artefact) == ["weights.safetensors"]
@@ -195,7 +195,7 @@ def test_killed_while_written_again(run: RunFolder, monkeypatch: pytest.MonkeyPa
         Path(path).write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(artefact, "save_file", torn)
+    monkeypatch.setattr(checkpoint, "save_file", torn)
     with pytest.raises(KeyboardInterrupt):
         artefact.write(run)
     says(artefact.load(run.path), model("cnn_small", 0))

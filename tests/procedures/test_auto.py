@@ -1,6 +1,7 @@
 """`auto` as whole runs: its plan, what it compares, what it keeps, how it ends."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -100,12 +101,11 @@ def test_where_time_is_too_short_to_compare_the_favourite_is_taken(
     assert not (run.path / "folds").exists()
 
 
-def begun_at(images: int, seconds: float, left: float, labels: int = 20) -> Any:
+def begun_at(images: int, seconds: float, left: float, labels: int = 20, **config: Any) -> Any:
     """Labels only has passed so many images in so many seconds, and there is so much time left."""
-    from types import SimpleNamespace
-
+    own = SimpleNamespace(**{"weights": "none", "batch_size": 16, **config})
     data = SimpleNamespace(labelled=np.arange(labels))
-    context = SimpleNamespace(deadline=left, clock=lambda: 0.0, data=data)
+    context = SimpleNamespace(deadline=left, clock=lambda: 0.0, data=data, config=own)
     return SimpleNamespace(
         context=context, stages=[SimpleNamespace(images=images, seconds=seconds)]
     )
@@ -131,9 +131,19 @@ def test_whether_the_time_is_enough_is_told_by_the_speed_of_labels_only(
 
 def test_what_would_make_a_few_steps_only_does_not_fit() -> None:
     begun = begun_at(1000, 5.0, 40.0)
-    assert auto.too_few(begun, candidate("flexmatch", 100)) == pytest.approx(80.0)
-    assert auto.too_few(begun, candidate("flexmatch", 50)) is None
-    assert auto.too_few(begun, candidate("supervised", 0)) is None
+    told = "there is time for 80 steps only"
+    assert auto.too_short(begun, candidate("flexmatch", 100)) == told
+    assert auto.too_short(begun, candidate("flexmatch", 50)) == ""
+    assert auto.too_short(begun, candidate("supervised", 0)) == ""
+
+
+@pytest.mark.parametrize(("labels", "seen"), [(320, ""), (640, "25 times")])
+def test_many_labels_are_learnt_before_images_without(labels: int, seen: str) -> None:
+    """1,000 steps of 16 labels: by random weights, 40 times each at least."""
+    told = auto.too_short(begun_at(1000, 5.0, 500.0, labels), candidate("flexmatch", 100))
+    assert told == (seen and f"there is time to see each of {labels} labels {seen} only")
+    tuned = begun_at(1000, 5.0, 500.0, labels, weights="some")
+    assert auto.too_short(tuned, candidate("flexmatch", 100)) == ""
 
 
 def test_without_unlabelled_images_labels_only_has_all_the_time(

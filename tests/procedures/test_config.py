@@ -65,7 +65,7 @@ def test_what_is_no_time_is_refused(text: str) -> None:
         ({"method": "knn", "settings": {"depth": 3}}, "it takes k"),
         ({"method": "knn", "settings": {"k": 0}}, "k 0: must be at least 1"),
         ({"method": "linear_probes"}, "no method is named 'linear_probes'; there are auto, sup"),
-        ({"freeze": "stem"}, "--freeze stem: must be none, backbone, or a number of stages"),
+        ({"freeze": "stem"}, "--freeze stem: must be none, backbone, fixres, or a number of stages"),
         ({"freeze": "backbone", "unfreeze": 0.5}, "--unfreeze has no effect with --freeze backb"),
         ({"freeze": "backbone", "layer_decay": 0.5}, "--layer-decay has no effect"),
         ({"unfreeze": 1.5}, "--unfreeze 1.5: must be between 0 and 1"),

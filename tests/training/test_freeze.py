@@ -189,7 +189,7 @@ def test_dropout_before_the_head_stays_where_the_backbone_is_frozen() -> None:
 @pytest.mark.parametrize(
     ("how", "unfreeze", "says"),
     [
-        ("all", 0.0, "--freeze all: must be none, backbone, or a number of stages"),
+        ("all", 0.0, "--freeze all: must be none, backbone, fixres, or a number of stages"),
         ("-1", 0.0, "--freeze -1"),
         ("1.5", 0.0, "--freeze 1.5"),
         ("none", 1.5, "--unfreeze 1.5: must be between 0 and 1"),

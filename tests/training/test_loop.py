@@ -43,6 +43,8 @@ class Heard:
     def metrics(self, row: dict[str, Any]) -> None:
         self.rows.append(row)
 
+    def saved(self) -> None: ...
+
 
 class Net(nn.Module):
     def __init__(self) -> None:
