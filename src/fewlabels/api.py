@@ -1,5 +1,6 @@
 """The main job: a pool in, a run folder with a classifier and a report out."""
 
+import math
 import platform
 import shlex
 import shutil
@@ -386,6 +387,8 @@ def _start(config: Config, pool: Pool) -> Started:
     fabric, classes, side = _fabric(config), len(pool.classes), typical_side(pool)
     device, name = fabric.device.type, config.model
     earlier = tuple(_earlier(Path(run)) for run in config.runs)
+    fixed = config.steps or config.epochs or config.method in FROZEN
+    seconds = None if fixed else config.time_limit or TIME_LIMIT
     torch.manual_seed(config.seed)
     if config.method in (ensemble.METHOD, fixres.METHOD):
         if name not in ("auto", *(run.built.architecture for run in earlier), ENSEMBLE):
@@ -395,15 +398,15 @@ def _start(config: Config, pool: Pool) -> Started:
         else:
             name, built = ensemble.begun_from(earlier, pool.classes)
     elif name == "auto":
-        fixed = config.steps or config.epochs or config.method in FROZEN
-        seconds = None if fixed else config.time_limit or TIME_LIMIT
         name, built = choose(side, len(pool), device, seconds, classes, config.weights)
     else:
         built = catalog.build(name, classes, config.weights)
     if built.weights == "none" and built.note:  # as when it is resumed, and tries no more
         torch.manual_seed(config.seed)
         built = replace(catalog.build(name, classes, "none"), note=built.note)
-    size = config.img_size or image_size(side, built.size, built.fixed, device)
+    asked = config.img_size or (built.size if config.method == fixres.METHOD else None)
+    spent = math.inf if config.method in FROZEN else seconds
+    size = asked or image_size(side, built.size, built.fixed, device, spent)
     built = ready(built, name, size, classes, config)
     tuned = built.weights != "none"
     resolved = config.resolved(pool.origin, name, size, tuned, pool.mirror)

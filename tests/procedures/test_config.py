@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,10 @@ def test_what_is_no_time_is_refused(text: str) -> None:
         ({"method": "knn", "settings": {"depth": 3}}, "it takes k"),
         ({"method": "knn", "settings": {"k": 0}}, "k 0: must be at least 1"),
         ({"method": "linear_probes"}, "no method is named 'linear_probes'; there are auto, sup"),
-        ({"freeze": "stem"}, "--freeze stem: must be none, backbone, fixres, or a number of stages"),
+        (
+            {"freeze": "stem"},
+            "--freeze stem: must be none, backbone, fixres, or a number of stages",
+        ),
         ({"freeze": "backbone", "unfreeze": 0.5}, "--unfreeze has no effect with --freeze backb"),
         ({"freeze": "backbone", "layer_decay": 0.5}, "--layer-decay has no effect"),
         ({"unfreeze": 1.5}, "--unfreeze 1.5: must be between 0 and 1"),
@@ -120,13 +124,17 @@ def test_what_is_frozen_as_a_whole_has_no_layer_decay() -> None:
 
 
 def test_the_size_that_a_model_learns_at() -> None:
-    assert image_size(8, None, False, "cpu") == 32
-    assert image_size(500, None, False, "cpu") == 64
-    assert image_size(32, 224, False, "cpu") == 96
-    assert image_size(500, 224, False, "cpu") == 128
-    assert image_size(500, 224, False, "cuda") == 224
-    assert image_size(500, 224, True, "cpu") == 224
-    assert image_size(500, 100, False, "cpu") == 100
+    assert image_size(8, None, False, "cpu", None) == 32
+    assert image_size(500, None, False, "cpu", 1e6) == 64
+    assert image_size(32, 224, False, "cpu", 1e6) == 96
+    assert image_size(500, 224, False, "cpu", None) == 128
+    assert image_size(500, 224, False, "cpu", 599.0) == 128
+    assert image_size(500, 224, False, "cpu", 600.0) == 160
+    assert image_size(500, 224, False, "cpu", 3600.0) == 224
+    assert image_size(500, 224, False, "cpu", math.inf) == 224
+    assert image_size(500, 224, False, "cuda", 60.0) == 224
+    assert image_size(500, 224, True, "cpu", 60.0) == 224
+    assert image_size(500, 100, False, "cpu", 60.0) == 100
 
 
 def test_augment_takes_a_preset_a_policy_or_a_file(tmp_path: Path) -> None:

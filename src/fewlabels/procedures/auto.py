@@ -2,10 +2,11 @@
 
 1. Labels only: an answer within the first tenth of the time. With it is decided whether images may
    be mirrored and which unlabelled ones look like no class.
-2. The ways that fit model, machine and images, the one with most to gain first (`ways`). Where the
-   labels and the time are enough to tell them apart they are compared, by cross-validation or on
-   the pool's validation images (`procedures/compare.py`). The favourite is left only for one that
-   is better beyond doubt; where nothing can be told it is taken, because it has won elsewhere.
+2. The ways that fit model, machine and images, the one with most to gain first (`candidates`).
+   Where the labels and the time are enough to tell them apart they are compared, by
+   cross-validation or on the pool's validation images (`procedures/compare.py`). The favourite is
+   left only for one that is better beyond doubt; where nothing can be told it is taken, because it
+   has won elsewhere.
 3. What is chosen learns from all labels for the rest of the time.
 
 The test images are looked at once, after everything has been decided. Every model of all labels is
@@ -20,10 +21,10 @@ from fewlabels.procedures import frozen
 from fewlabels.procedures.chosen import BASELINE, Chosen
 from fewlabels.procedures.compare import DOUBT, MANY, Way, choose, compared, folds_of, spoken
 from fewlabels.procedures.folds import Fold
+from fewlabels.procedures.heads import takes_head
 from fewlabels.procedures.labels_only import BASELINE_SHARE, Begun, begin, learn
 from fewlabels.procedures.named import to_the_end
-from fewlabels.procedures.self_train import Learnt, next_round
-from fewlabels.procedures.stage import FAVOURITE, STUDENT, Context, Stage, Trained
+from fewlabels.procedures.stage import FAVOURITE, Context, Stage, Trained
 
 SPREADING = "label_spreading"
 COMPARING = 0.25  # of the time after labels only, at most
@@ -42,7 +43,7 @@ class Candidate:
 
     way: Way
     finish: Callable[[Begun, str], Chosen]
-    images: int = 0  # that a step passes forward and back
+    images: int = 0  # that a step passes forward and back, if it has steps
 
     def steps(self, begun: Begun, seconds: float) -> float:
         """How many it would make in that time, by the speed of labels only."""
@@ -56,32 +57,32 @@ def run(context: Context) -> Chosen:
         context.events.say(line)
     begun = begin(context, BASELINE_SHARE, guarded=len(context.data.unlabelled) > 0)
     context = begun.context
-    found = []
+    found = {}
     for one in candidates(context):
         if reason := too_short(begun, one):
             context.events.say(f"{spoken(one.way.name)}: {reason}")
         else:
-            found.append(one)
-    told = [spoken(one.way.name) for one in found]
+            found[one.way.name] = one
+    names, folds = list(found), folds_of(context)
     if len(found) == 1:
-        return found[0].finish(begun, f"{told[0]}: nothing else fits")
-    folds = folds_of(context)
+        return found[names[0]].finish(begun, f"{spoken(names[0])}: nothing else fits")
     many = len(context.data.labelled) >= MANY
-    if why_not := unfit(begun, found, folds):
-        one, reason = found[0], "it has won elsewhere (docs/results.md)"
+    if why_not := unfit(begun, list(found.values()), folds):
+        name, reason = names[0], "it has won elsewhere (docs/results.md)"
         if many:  # these alone are the safe choice
-            one, reason = found[-1], f"{len(context.data.labelled):,} labels are many"
-        why = f"{spoken(one.way.name)}: {why_not}, and {reason}"
+            name, reason = BASELINE, f"{len(context.data.labelled):,} labels are many"
+        why = f"{spoken(name)}: {why_not}, and {reason}"
         context.events.say(why)
-        return one.finish(begun, why)
-    context.events.say(f"compares {' and '.join(told)} in {len(folds)} folds")
+        return found[name].finish(begun, why)
+    told = " and ".join(map(spoken, names))
+    where = f"in {len(folds)} folds" if len(folds) > 1 else f"on {len(folds[0].judged):,} images"
+    context.events.say(f"compares {told} {where}")
     now = context.clock()
     until = now + COMPARING * ((context.deadline or now) - now)
-    said = compared(context, [one.way for one in found], folds, until)
-    by_name = {one.way.name: one for one in found}
-    name, why = choose(said, list(by_name), EVEN if many else DOUBT)
+    said = compared(context, [one.way for one in found.values()], folds, until)
+    name, why = choose(said, names, EVEN if many else DOUBT)
     context.events.say(why)
-    return replace(by_name[name].finish(begun, why), compared=said)
+    return replace(found[name].finish(begun, why), compared=said)
 
 
 def plan(context: Context) -> list[str]:
@@ -97,19 +98,20 @@ def plan(context: Context) -> list[str]:
 
 
 def candidates(context: Context) -> list[Candidate]:
-    """Those that fit model and images, the one with most to gain first, labels only last."""
-    if not len(context.data.unlabelled):
-        return [_labels_only()]
-    if context.too_slow:
-        return [_student(context), _spreading(), _labels_only()]
-    return [_method(context, FAVOURITE), _labels_only()]
+    """Those that fit model and images, the one with most to gain first."""
+    found = [_labels_only(context)]
+    if len(context.data.unlabelled):
+        found.insert(0, _method(context, FAVOURITE))
+        if context.config.weights != "none" and takes_head(context):
+            found.append(_spreading())
+    return found
 
 
 def too_short(begun: Begun, one: Candidate) -> str:
     """Why the time is too short to learn from unlabelled images in this way; empty where it is
     not, or where it is not time that is limited."""
     context = begun.context
-    if context.deadline is None or not one.images:
+    if context.deadline is None or one.way.name in (BASELINE, SPREADING):
         return ""
     steps = one.steps(begun, context.deadline - context.clock())
     labels = len(context.data.labelled)
@@ -130,7 +132,7 @@ def unfit(begun: Begun, found: list[Candidate], folds: tuple[Fold, ...]) -> str:
         return ""
     left = COMPARING * (context.deadline - context.clock())
     slowest = max(found, key=lambda one: one.images)
-    steps = slowest.steps(begun, left / len(folds) / len(found))
+    steps = slowest.steps(begun, left / len(folds) / sum(one.way.share for one in found))
     if steps < USEFUL:
         return f"there is no time to compare ({steps:.0f} steps each, in {len(folds)} folds)"
     return ""
@@ -147,17 +149,16 @@ def _method(context: Context, name: str) -> Candidate:
     return Candidate(Way(name, learnt), finish, context.config.batch_size * (1 + 2 * ratio))
 
 
-def _labels_only() -> Candidate:
+def _labels_only(context: Context) -> Candidate:
     def learnt(within: Context, until: float) -> Trained:
         return learn(within, Stage("labels only", BASELINE, False, 1.0, until))
 
     def finish(begun: Begun, why: str) -> Chosen:
-        context = begun.context
-        stage = Stage("labels only longer", BASELINE, False, 1.0, context.moment(1.0))
-        longer = learn(context, stage, begun.stages[-1].weights)
+        stage = Stage("labels only longer", BASELINE, False, 1.0, begun.context.moment(1.0))
+        longer = learn(begun.context, stage, begun.stages[-1].weights)
         return replace(begun, stages=(*begun.stages, longer)).finish(BASELINE, (), why)
 
-    return Candidate(Way(BASELINE, learnt), finish)
+    return Candidate(Way(BASELINE, learnt), finish, context.config.batch_size)
 
 
 def _spreading() -> Candidate:
@@ -167,21 +168,3 @@ def _spreading() -> Candidate:
     return Candidate(
         Way(SPREADING, lambda within, _: frozen.fitted(within, SPREADING), 0.0), finish
     )
-
-
-def _student(context: Context) -> Candidate:
-    """Fine-tuning on the pseudo-labels of label spreading: one pass forward and back for each
-    image, where FixMatch and its like have three."""
-
-    def learnt(within: Context, until: float) -> Trained:
-        teacher = Learnt(SPREADING, within, frozen.fitted(within, SPREADING))
-        named = replace(within, config=replace(within.config, method=STUDENT, settings={}))
-        student = next_round(named, 1, "round 1", teacher, False, until)
-        return teacher.trained if student is None else student.trained
-
-    def finish(begun: Begun, why: str) -> Chosen:
-        trained = learnt(begun.context, begun.context.moment(1.0))
-        return begun.finish(STUDENT, (trained,), why)
-
-    ratio = create(STUDENT, Facts(2, (1, 1), 2, 2), resolve(STUDENT, {})).views.ratio
-    return Candidate(Way(STUDENT, learnt, 2.0), finish, context.config.batch_size * (1 + ratio))

@@ -30,10 +30,7 @@ from fewlabels.training.loop import TrainSettings, fit
 from fewlabels.training.optimiser import OptimiserSettings
 
 Weights = dict[str, torch.Tensor]
-FAVOURITE = "flexmatch"  # of `auto`: the best of docs/results.md,
-STUDENT = "self_train"  # and where a pretrained net is too slow for it
-LONG = 3600.0  # seconds in which a CPU can do what a GPU does in minutes
-SMALL = 300_000  # weights of a net that is quick on a CPU: cnn_small has 102,634, ResNet-20 269,722
+FAVOURITE = "flexmatch"  # of `auto`: the best of docs/results.md
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ class Context:
         `auto`, has most of."""
         asked = self.config.method
         if asked == "auto" and len(self.data.unlabelled):
-            return STUDENT if self.too_slow else FAVOURITE
+            return FAVOURITE
         if asked == "pretrain":
             return str(sequences.resolve(asked, self.config.settings).task)
         return asked if asked in METHODS else "supervised"
@@ -90,20 +87,6 @@ class Context:
     def own_settings(self) -> Any:
         """Those of the method that the run is about."""
         return resolve(self.method, _settings(self.config, self.method))
-
-    @property
-    def too_slow(self) -> bool:
-        """Whether the unlabelled images cost more than the time allows: a pretrained net on a CPU,
-        unless it is a small one of ours, from another run.
-
-        When every image was passed backward, a step of FixMatch with MobileNetV2 took 1.4 seconds
-        at 96 px on one thread, 4.5 at 128 px; two minutes of it ended 11 points below fine-tuning
-        on the labels (CIFAR-10).
-        """
-        tuned = self.config.weights != "none"
-        large = sum(p.numel() for p in self.start.model.parameters()) > SMALL
-        soon = (self.config.time_limit or LONG) < LONG
-        return tuned and large and soon and self.fabric.device.type == "cpu"
 
     @property
     def steps(self) -> int:
