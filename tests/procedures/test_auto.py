@@ -157,25 +157,10 @@ def test_without_unlabelled_images_labels_only_has_all_the_time(
     assert run.result["verdict"] == "Labels only: no unlabelled images were learnt from."
 
 
-def test_a_pretrained_net_that_is_slow_learns_from_the_pseudo_labels_of_label_spreading(
-    split_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Context, "too_slow", property(lambda self: True))
-    monkeypatch.setattr(auto, "choose", lambda found, order, doubt: (order[0], "the favourite"))
-    own = QUICK | {"model": backbone(tmp_path / "model"), "img_size": 32}
-    run = fl.train(split_folders, out=tmp_path / "run", **own)
-    assert run.result["method"] == "self_train"
-    told = pq.read_table(run.path / "rounds" / "1" / "pseudo_labels.parquet").to_pydict()
-    assert set(told["teacher"]) == {"label_spreading"}
-    names = [one["method"] for one in run.result["choice"]["candidates"]]
-    assert names == ["self_train", "label_spreading", "supervised"]
-
-
-@pytest.mark.parametrize("winner", ["self_train", "label_spreading", "supervised"])
+@pytest.mark.parametrize("winner", ["freematch", "label_spreading", "supervised"])
 def test_what_is_shipped_is_what_was_measured(
     split_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, winner: str
 ) -> None:
-    monkeypatch.setattr(Context, "too_slow", property(lambda self: True))
     monkeypatch.setattr(auto, "choose", lambda found, order, doubt: (winner, "so it is"))
     own = QUICK | {"model": backbone(tmp_path / "model"), "img_size": 32}
     run = fl.train(split_folders, out=tmp_path / "run", **own)
@@ -193,7 +178,6 @@ def test_without_test_images_the_estimate_is_of_models_that_had_not_seen_the_lab
     import shutil
 
     shutil.rmtree(split_folders / "test")
-    monkeypatch.setattr(Context, "too_slow", property(lambda self: True))
     monkeypatch.setattr(auto, "choose", lambda found, order, doubt: ("label_spreading", "so it is"))
     own = QUICK | {"model": backbone(tmp_path / "model"), "img_size": 32}
     run = fl.train(split_folders, out=tmp_path / "run", **own)

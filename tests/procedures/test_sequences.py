@@ -195,6 +195,14 @@ def test_fixres_tunes_the_head_and_the_last_norm_at_a_larger_size(
     }
 
 
+def test_fixres_is_not_held_to_what_a_cpu_has_time_for(split_folders: Path, tmp_path: Path) -> None:
+    own = QUICK | {"method": "supervised", "img_size": 120, "steps": 1}
+    first = fl.train(split_folders, out=tmp_path / "first", **own)
+    own = {"method": "fixres", "runs": [str(first.path)], "steps": 1, "batch_size": 4}
+    tuned = fl.train(split_folders, out=tmp_path / "tuned", settings={"larger": 1.2}, **own)
+    assert tuned.result["img_size"] == 144
+
+
 def test_fixres_keeps_the_run_where_it_is_better_on_validation(
     split_folders: Path, tmp_path: Path, paint: Paint, monkeypatch: pytest.MonkeyPatch
 ) -> None:

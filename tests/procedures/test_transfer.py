@@ -185,7 +185,7 @@ def considered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_on_a_cpu_auto_does_not_take_fixmatch_for_a_pretrained_net(
+def test_pretrained_features_are_worth_label_spreading(
     split_folders: Path, tmp_path: Path, backbone: str, considered: list[str]
 ) -> None:
     run = fl.train(
@@ -196,7 +196,7 @@ def test_on_a_cpu_auto_does_not_take_fixmatch_for_a_pretrained_net(
         device="cpu",
         out=tmp_path / "run",
     )
-    assert considered == ["self_train", "label_spreading", "supervised"]
+    assert considered == ["freematch", "supervised", "label_spreading"]
     assert run.result["method"] in considered
     named = fl.train(
         split_folders, model=backbone, method="fixmatch", out=tmp_path / "named", **STILL
@@ -207,7 +207,6 @@ def test_on_a_cpu_auto_does_not_take_fixmatch_for_a_pretrained_net(
 def test_a_small_net_of_ones_own_still_learns_from_the_unlabelled_images(
     split_folders: Path, tmp_path: Path, considered: list[str]
 ) -> None:
-    """On a CPU too: what is slow is a large net, not one with weights."""
     first = fl.train(split_folders, method="supervised", out=tmp_path / "first", **STILL)
     fl.train(
         split_folders,
@@ -216,7 +215,7 @@ def test_a_small_net_of_ones_own_still_learns_from_the_unlabelled_images(
         device="cpu",
         out=tmp_path / "run",
     )
-    assert considered == ["flexmatch", "supervised"]
+    assert considered == ["freematch", "supervised", "label_spreading"]
 
 
 def test_a_damaged_run_is_told(split_folders: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from fewlabels.procedures.folds import Fold
 from fewlabels.procedures.heads import takes_head
 from fewlabels.procedures.labels_only import BASELINE_SHARE, Begun, begin, learn
 from fewlabels.procedures.named import to_the_end
-from fewlabels.procedures.stage import FAVOURITE, Context, Stage, Trained
+from fewlabels.procedures.stage import Context, Stage, Trained
 
 SPREADING = "label_spreading"
 COMPARING = 0.25  # of the time after labels only, at most
@@ -101,7 +101,7 @@ def candidates(context: Context) -> list[Candidate]:
     """Those that fit model and images, the one with most to gain first."""
     found = [_labels_only(context)]
     if len(context.data.unlabelled):
-        found.insert(0, _method(context, FAVOURITE))
+        found.insert(0, _method(context, context.method))
         if context.config.weights != "none" and takes_head(context):
             found.append(_spreading())
     return found

@@ -269,7 +269,7 @@ def image_size(
         return model_side
     if side <= 64:
         return min(model_side, 96)
-    return min(model_side, *(px for limit, px in CPU_SIDES if (seconds or 0.0) < limit))
+    return min([model_side, *(px for limit, px in CPU_SIDES if (seconds or 0.0) < limit)])
 
 
 def small_size(side: int) -> int:
