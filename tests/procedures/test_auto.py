@@ -111,9 +111,9 @@ def begun_at(images: int, seconds: float, left: float, labels: int = 20, **confi
     )
 
 
-def candidate(name: str, images: int) -> Any:
+def candidate(name: str, images: int, least: int = 100) -> Any:
     nothing: Any = None
-    return auto.Candidate(compare.Way(name, nothing), nothing, images)
+    return auto.Candidate(compare.Way(name, nothing), nothing, images, least)
 
 
 @pytest.mark.parametrize(("seconds", "fits"), [(1000.0, False), (4000.0, True)])
@@ -134,7 +134,10 @@ def test_what_would_make_a_few_steps_only_does_not_fit() -> None:
     told = "there is time for 80 steps only"
     assert auto.too_short(begun, candidate("flexmatch", 100)) == told
     assert auto.too_short(begun, candidate("flexmatch", 50)) == ""
-    assert auto.too_short(begun, candidate("supervised", 0)) == ""
+    assert auto.too_short(begun, candidate("flexmatch", 50, 200)) == (
+        "there is time for 160 steps only"
+    )
+    assert auto.too_short(begun, candidate("supervised", 100, 0)) == ""
 
 
 @pytest.mark.parametrize(("labels", "seen"), [(320, ""), (640, "25 times")])
@@ -187,6 +190,30 @@ def test_without_test_images_the_estimate_is_of_models_that_had_not_seen_the_lab
     assert score["n"] == 8
     table = pq.read_table(run.path / "predictions.parquet").to_pydict()
     assert len(table["name"]) == 8
+
+
+def test_where_there_is_much_time_a_larger_student_is_a_way(
+    split_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(context: Context) -> list[auto.Candidate]:
+        return [auto._method(context, "flexmatch"), auto._larger(context)]
+
+    monkeypatch.setattr(auto, "candidates", found)
+    monkeypatch.setattr(auto, "choose", lambda found, order, doubt: ("self_train", "so it is"))
+    run = fl.train(split_folders, out=tmp_path / "run", **QUICK)
+    assert (run.result["method"], run.result["choice"]["how"]) == ("self_train", "auto")
+    assert run.result["steps"] == 12  # half of a run, and a student's whole
+    (student,) = run.result["runs"]
+    assert (student["folder"], student["model"]) == ("rounds/1", "cnn_small(depth=1.2,width=1.1)")
+    assert student["test"] == run.result["test"]
+    told = pq.read_table(run.path / "rounds" / "1" / "pseudo_labels.parquet").to_pydict()
+    assert set(told["teacher"]) == {"flexmatch"}
+    pictures = sorted((split_folders / "test").rglob("*.png"))
+    table = pq.read_table(run.path / "predictions.parquet").to_pydict()
+    by_name = dict(zip(table["name"], table["probabilities"], strict=True))
+    said = [one.probabilities for one in fl.load(run).predict(pictures)]
+    told = [by_name[path.relative_to(split_folders).as_posix()] for path in pictures]
+    np.testing.assert_allclose(said, told, atol=1e-5)
 
 
 def test_one_label_a_class_cannot_be_compared_and_is_learnt_from(

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from fewlabels.methods import Facts, create, resolve
+from fewlabels.models.scaling import BASES
 from fewlabels.procedures import frozen
 from fewlabels.procedures.chosen import BASELINE, Chosen
 from fewlabels.procedures.compare import DOUBT, MANY, Way, choose, compared, folds_of, spoken
@@ -24,16 +25,19 @@ from fewlabels.procedures.folds import Fold
 from fewlabels.procedures.heads import takes_head
 from fewlabels.procedures.labels_only import BASELINE_SHARE, Begun, begin, learn
 from fewlabels.procedures.named import to_the_end
+from fewlabels.procedures.self_train import Learnt, chosen, next_round
 from fewlabels.procedures.stage import Context, Stage, Trained
 
-SPREADING = "label_spreading"
+SPREADING, STUDENT = "label_spreading", "self_train"
 COMPARING = 0.25  # of the time after labels only, at most
 USEFUL = 300  # steps after which methods can be told apart
-LEAST = 100  # steps, without which learning from unlabelled images is no use
+LEAST = 100  # steps of a method that learns from unlabelled images,
+LONG = 10_000  # and of one that is to teach a larger net with the second half of them
 # times that random weights should see every label: before that, labels alone have more to give.
 # CIFAR-10, 8 minutes, one thread: FlexMatch sees 250 labels 280 times each and ends where labels
 # only does, 4,000 labels 16 times each and ends 7.5 points below it
 PASSES = 40
+ONE_LARGER = {"rounds": 1, "grow": 1.0}
 EVEN = 0.5  # of many labels: what is better at all is taken
 
 
@@ -44,6 +48,7 @@ class Candidate:
     way: Way
     finish: Callable[[Begun, str], Chosen]
     images: int = 0  # that a step passes forward and back, if it has steps
+    least: int = 0  # steps, without which learning from unlabelled images is no use
 
     def steps(self, begun: Begun, seconds: float) -> float:
         """How many it would make in that time, by the speed of labels only."""
@@ -102,6 +107,8 @@ def candidates(context: Context) -> list[Candidate]:
     found = [_labels_only(context)]
     if len(context.data.unlabelled):
         found.insert(0, _method(context, context.method))
+        if context.config.model in BASES and context.deadline is not None:
+            found.append(_larger(context))
         if context.config.weights != "none" and takes_head(context):
             found.append(_spreading())
     return found
@@ -111,12 +118,12 @@ def too_short(begun: Begun, one: Candidate) -> str:
     """Why the time is too short to learn from unlabelled images in this way; empty where it is
     not, or where it is not time that is limited."""
     context = begun.context
-    if context.deadline is None or one.way.name in (BASELINE, SPREADING):
+    if context.deadline is None or not one.least:
         return ""
     steps = one.steps(begun, context.deadline - context.clock())
     labels = len(context.data.labelled)
     passes = steps * context.config.batch_size / labels
-    if steps < LEAST:
+    if steps < one.least:
         return f"there is time for {steps:.0f} steps only"
     if context.config.weights == "none" and passes < PASSES:
         return f"there is time to see each of {labels:,} labels {passes:.0f} times only"
@@ -146,7 +153,8 @@ def _method(context: Context, name: str) -> Candidate:
         return begun.finish(name, to_the_end(begun, name, name, BASELINE_SHARE), why)
 
     ratio = create(name, Facts(2, (1, 1), 2, 2), resolve(name, {})).views.ratio
-    return Candidate(Way(name, learnt), finish, context.config.batch_size * (1 + 2 * ratio))
+    images = context.config.batch_size * (1 + 2 * ratio)
+    return Candidate(Way(name, learnt), finish, images, LEAST)
 
 
 def _labels_only(context: Context) -> Candidate:
@@ -159,6 +167,37 @@ def _labels_only(context: Context) -> Candidate:
         return replace(begun, stages=(*begun.stages, longer)).finish(BASELINE, (), why)
 
     return Candidate(Way(BASELINE, learnt), finish, context.config.batch_size)
+
+
+def _larger(context: Context) -> Candidate:
+    """The favourite for half of the time, then a larger student of its pseudo-labels."""
+    teaches = context.method
+
+    def as_student(within: Context) -> Context:
+        return replace(within, config=replace(within.config, method=STUDENT, settings=ONE_LARGER))
+
+    def student(within: Context, teacher: Trained, until: float) -> Learnt:
+        named = as_student(within)
+        found = next_round(named, 1, "round 1", Learnt(teaches, within, teacher), False, until)
+        return found or Learnt(teaches, within, teacher)
+
+    def learnt(within: Context, until: float) -> Trained:
+        half = (within.clock() + until) / 2
+        teacher = learn(within, Stage(teaches, teaches, False, 0.5, half))
+        return student(within, teacher, until).trained
+
+    def finish(begun: Begun, why: str) -> Chosen:
+        within = begun.context
+        half = (within.clock() + within.moment(1.0)) / 2
+        teacher = learn(within, Stage(teaches, teaches, False, 0.5, half))
+        last = student(within, teacher, within.moment(1.0))
+        if last.pseudo is None:  # nothing was sure enough
+            return begun.finish(teaches, (teacher,), why)
+        ended = chosen(replace(begun, context=as_student(within)), [last], last, last, why)
+        shipped = replace(ended.context, config=replace(ended.context.config, method="auto"))
+        return replace(ended, context=shipped, stages=(teacher, *ended.stages))
+
+    return Candidate(Way(STUDENT, learnt), finish, _method(context, teaches).images, LONG)
 
 
 def _spreading() -> Candidate:

@@ -25,7 +25,7 @@ from fewlabels.training.folder import RunFolder
 
 PICTURES = 24  # of each kind in the gallery
 PICTURE_SIDE = 128  # pixels
-PSEUDO_LABELLED = 2000  # unlabelled images that the gallery is drawn from, at most
+PSEUDO_LABELLED = 500  # unlabelled images that the gallery is drawn from, at most
 
 
 def result(chosen: Chosen) -> dict[str, Any]:

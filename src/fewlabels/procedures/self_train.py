@@ -89,7 +89,7 @@ def rounds(begun: Begun, share: float, teacher: Learnt) -> Chosen:
             best = last
             keep(last.context, method, last.trained, context.folder)
     context.events.say(f"{why}; the student of {best.name} is kept")
-    return _chosen(begun, done, best, judged, why)
+    return chosen(begun, done, best, judged, f"{method}, as asked; {why}")
 
 
 def next_round(
@@ -152,8 +152,11 @@ def noise(within: Context, settings: Any) -> None:
             )
 
 
-def _chosen(begun: Begun, done: list[Learnt], best: Learnt, judged: Learnt, why: str) -> Chosen:
-    """The end of the run, with a run inside it for each student."""
+def chosen(begun: Begun, done: list[Learnt], best: Learnt, judged: Learnt, why: str) -> Chosen:
+    """The end of the run, with a run inside it for each student.
+
+    best: what is shipped; judged: what has not seen the labels of the validation images.
+    """
     context, method = begun.context, begun.context.config.method
     test = context.data.test
     plain = context.probabilities(context.model(begun.stages[-1].weights), test)
@@ -183,6 +186,6 @@ def _chosen(begun: Begun, done: list[Learnt], best: Learnt, judged: Learnt, why:
         }
         students.append(run_of(learnt, (learnt.trained,), learnt, why=learnt.name, more=about))
     stages = tuple(learnt.trained for learnt in done[: done.index(best) + 1])
-    whole = run_of(best, stages, judged, why=f"{method}, as asked; {why}", inside=tuple(students))
+    whole = run_of(best, stages, judged, why=why, inside=tuple(students))
     here = replace(best.context, folder=context.folder, events=context.events)
     return replace(whole, context=here)
