@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from fewlabels.methods import Facts, create, resolve
 from fewlabels.models.scaling import BASES
 from fewlabels.procedures import frozen
-from fewlabels.procedures.chosen import BASELINE, Chosen
+from fewlabels.procedures.chosen import BASELINE, Chosen, keep
 from fewlabels.procedures.compare import DOUBT, MANY, Way, choose, compared, folds_of, spoken
 from fewlabels.procedures.folds import Fold
 from fewlabels.procedures.heads import takes_head
@@ -107,10 +107,11 @@ def candidates(context: Context) -> list[Candidate]:
     found = [_labels_only(context)]
     if len(context.data.unlabelled):
         found.insert(0, _method(context, context.method))
-        if context.config.model in BASES and context.deadline is not None:
-            found.append(_larger(context))
-        if context.config.weights != "none" and takes_head(context):
+        tuned = context.config.weights != "none"
+        if tuned and takes_head(context):
             found.append(_spreading())
+        if not tuned and context.config.model in BASES and context.deadline is not None:
+            found.append(_larger(context))
     return found
 
 
@@ -193,8 +194,10 @@ def _larger(context: Context) -> Candidate:
         last = student(within, teacher, within.moment(1.0))
         if last.pseudo is None:  # nothing was sure enough
             return begun.finish(teaches, (teacher,), why)
+        keep(last.context, STUDENT, last.trained, within.folder)
         ended = chosen(replace(begun, context=as_student(within)), [last], last, last, why)
-        shipped = replace(ended.context, config=replace(ended.context.config, method="auto"))
+        asked = replace(ended.context.config, method="auto", settings={})
+        shipped = replace(ended.context, config=asked)
         return replace(ended, context=shipped, stages=(teacher, *ended.stages))
 
     return Candidate(Way(STUDENT, learnt), finish, _method(context, teaches).images, LONG)
