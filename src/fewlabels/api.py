@@ -35,11 +35,13 @@ from fewlabels.procedures import (
     registry,
     search_augmentation,
     search_scaling,
+    self_train,
 )
 from fewlabels.procedures import search as searching
 from fewlabels.procedures.chosen import Chosen
 from fewlabels.procedures.config import (
     INSIDE,
+    ROUNDS,
     TIME_LIMIT,
     Config,
     image_size,
@@ -94,10 +96,13 @@ def train(
     """
     clock = clock or Clock()
     pool = data if isinstance(data, Pool) else None
-    fixed = {
+    fixed: dict[str, Any] = {
         "data": pool.origin if pool else str(data),
         "time_limit": None if time_limit is None else seconds(time_limit),
     }
+    runs = settings.get("runs", ())
+    if isinstance(runs, Sequence) and not isinstance(runs, str):
+        fixed["runs"] = [str(one.path if isinstance(one, Run) else one) for one in runs]
     config = make(Config, settings | fixed, where)
     pool = pool or Pool.scan(data)  # type: ignore[arg-type]
     started = _start(config, pool)
@@ -148,6 +153,8 @@ def distill(
     paths = [one.path if isinstance(one, Run) else Path(one) for one in several]
     if not paths:
         raise UserError("distill: name a run")
+    if not paths[0].exists():
+        raise UserError(f"{paths[0]}: no such run folder")
     known: dict[str, Any] = {}
     if (paths[0] / "config.yaml").is_file():
         known = RunFolder.open(paths[0]).read_config()
@@ -342,6 +349,8 @@ def _context(started: Started, folder: RunFolder, events: Events, clock: Clock) 
     """The images read, the kernel compiled: what training needs before its first step."""
     config, built = started.config, started.built
     data = _read(config, started.pool, events)
+    for run in started.earlier:
+        run.need_unseen(data)
     for line in _introduction(data, config, folder, built.note, built.stem):
         events.say(line)
     if not compiled():
@@ -367,6 +376,7 @@ def _read(config: Config, pool: Pool, events: Events) -> Data:
             config.seed,
             config.labels_per_class,
             events.count,
+            spare=config.images is None,
         )
 
 
@@ -394,7 +404,7 @@ def _start(config: Config, pool: Pool) -> Started:
         if name not in ("auto", *(run.built.architecture for run in earlier), ENSEMBLE):
             raise UserError(f"--model has no effect in the method {config.method}")
         if config.method == fixres.METHOD:
-            name, built = fixres.begun_from(earlier, config)
+            name, built = fixres.begun_from(earlier, config, pool.classes)
         else:
             name, built = ensemble.begun_from(earlier, pool.classes)
     elif name == "auto":
@@ -410,12 +420,14 @@ def _start(config: Config, pool: Pool) -> Started:
     built = ready(built, name, size, classes, config)
     tuned = built.weights != "none"
     resolved = config.resolved(pool.origin, name, size, tuned, pool.mirror)
+    if config.method in ROUNDS:
+        self_train.need_students(resolved, classes)
     return Started(resolved, pool, built, fabric, earlier)
 
 
 def _earlier(run: Path) -> Earlier:
     saved = artefact.read(run)
-    return Earlier(str(run), saved.built, saved.classes, saved.preprocess)
+    return Earlier(str(run), saved.built, saved.classes, saved.preprocess, saved.tta)
 
 
 def _fabric(config: Config) -> Fabric:

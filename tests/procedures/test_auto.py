@@ -91,6 +91,47 @@ def test_a_run_that_was_cut_off_in_a_fold_ends_as_if_it_had_not_been(
     assert done.result["choice"] == whole.result["choice"]
 
 
+def test_what_was_decided_by_the_time_there_was_holds_when_no_time_is_left(
+    split_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = fl.train(split_folders, out=tmp_path / "whole", **QUICK)
+    learn = auto.learn
+
+    def cut(context: Context, stage: Any, *more: Any) -> Any:
+        trained = learn(context, stage, *more)
+        if context.folder.path.name == "1":
+            raise KeyboardInterrupt
+        return trained
+
+    monkeypatch.setattr(auto, "learn", cut)
+    with pytest.raises(KeyboardInterrupt):
+        fl.train(split_folders, out=tmp_path / "run", **QUICK)
+    monkeypatch.undo()
+    monkeypatch.setattr(auto, "too_short", lambda *_: "there is time for 0 steps only")
+    monkeypatch.setattr(auto, "unfit", lambda *_: "there is no time to compare")
+    done = fl.resume(tmp_path / "run")
+    assert done.result["choice"] == whole.result["choice"]
+    assert same(done, whole)
+
+
+@pytest.mark.parametrize(
+    ("unlabelled", "left", "told"),
+    [
+        (1000, 100.0, ""),
+        (5000, 100.0, "there is no time for the features of 5,000 images"),
+        (5000, None, ""),
+        (30000, None, "30,000 images are too many to compare each with each"),
+    ],
+)
+def test_label_spreading_fits_where_there_is_time_for_features(
+    unlabelled: int, left: float | None, told: str
+) -> None:
+    """200 images a second are learnt, and twice as many looked at, in a tenth of the time."""
+    begun = begun_at(1000, 5.0, 0.0, unlabelled=unlabelled)
+    begun.context.deadline = left
+    assert auto.too_short(begun, candidate("label_spreading", 0, 0)) == told
+
+
 def test_where_time_is_too_short_to_compare_the_favourite_is_taken(
     split_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,14 +142,14 @@ def test_where_time_is_too_short_to_compare_the_favourite_is_taken(
     assert not (run.path / "folds").exists()
 
 
-def begun_at(images: int, seconds: float, left: float, labels: int = 20, **config: Any) -> Any:
+def begun_at(
+    images: int, seconds: float, left: float, labels: int = 20, unlabelled: int = 100, **config: Any
+) -> Any:
     """Labels only has passed so many images in so many seconds, and there is so much time left."""
     own = SimpleNamespace(**{"weights": "none", "batch_size": 16, **config})
-    data = SimpleNamespace(labelled=np.arange(labels))
+    data = SimpleNamespace(labelled=np.arange(labels), unlabelled=np.arange(unlabelled))
     context = SimpleNamespace(deadline=left, clock=lambda: 0.0, data=data, config=own)
-    return SimpleNamespace(
-        context=context, stages=[SimpleNamespace(images=images, seconds=seconds)]
-    )
+    return SimpleNamespace(context=context, rate=images / seconds)
 
 
 def candidate(name: str, images: int, least: int = 100) -> Any:
@@ -203,6 +244,8 @@ def test_where_there_is_much_time_a_larger_student_is_a_way(
     run = fl.train(split_folders, out=tmp_path / "run", **QUICK)
     assert (run.result["method"], run.result["choice"]["how"]) == ("self_train", "auto")
     assert run.result["steps"] == 12  # half of a run, and a student's whole
+    # in a fold its teacher has its own half of the time, beside the favourite
+    assert (run.path / "folds" / "1" / "stages" / "flexmatch-teacher").is_dir()
     (student,) = run.result["runs"]
     assert (student["folder"], student["model"]) == ("rounds/1", "cnn_small(depth=1.2,width=1.1)")
     assert student["test"] == run.result["test"]

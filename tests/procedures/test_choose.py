@@ -49,6 +49,18 @@ def test_the_favourite_is_left_only_where_there_is_no_doubt(
     )
 
 
+def test_without_a_favourite_what_is_right_more_often_is_taken() -> None:
+    def even(first: list[int], second: list[int]) -> str:
+        said = {"a": np.eye(2)[first], "b": np.eye(2)[second]}
+        label = np.ones(len(first), np.int64)
+        return choose(Compared(label, said, label), ["a", "b"], compare.EVEN)[0]
+
+    assert even([0, 1, 1], [1, 1, 1]) == "b"
+    assert even([1, 0, 0, 1], [0, 1, 1, 1]) == "b"
+    assert even([1, 0, 1], [0, 1, 1]) == "a"
+    assert even([1] * 95 + [0] * 5, [0] * 4 + [1] * 91 + [1] + [0] * 4) == "a"
+
+
 def test_of_three_the_one_that_beats_the_best_so_far() -> None:
     zeros, most, every = [0] * 20, [0] * 6 + [1] * 14, [1] * 20
     assert decide(a=zeros, b=most, c=every)[0] == "c"
@@ -99,6 +111,28 @@ def test_one_label_a_class_cannot_be_compared(tmp_path: Path, paint: Paint) -> N
         paint(tmp_path / "photos" / "test" / name, kind, 3)
     paint(tmp_path / "photos" / "unlabelled", 0, 8)
     assert folds_of(context_of(tmp_path / "photos", tmp_path)) == ()
+
+
+def test_a_class_with_one_label_does_not_keep_the_others_from_being_compared(
+    split_folders: Path, tmp_path: Path, paint: Paint
+) -> None:
+    paint(split_folders / "train" / "rare", 2, 1)
+    context = context_of(split_folders, tmp_path)
+    folds = folds_of(context)
+    assert len(folds) == 3
+    rare = context.data.pool.classes.index("rare")
+    assert all(rare in context.data.pool.label[fold.train] for fold in folds)
+
+
+def test_labels_that_are_tied_together_cannot_be_compared(
+    split_folders: Path, tmp_path: Path
+) -> None:
+    """Of each class only copies of one image."""
+    for name in ("left", "right"):
+        files = sorted((split_folders / "train" / name).iterdir())
+        for file in files[1:]:
+            file.write_bytes(files[0].read_bytes())
+    assert folds_of(context_of(split_folders, tmp_path)) == ()
 
 
 def test_images_of_the_pools_own_judge_what_learns_from_all_labels(

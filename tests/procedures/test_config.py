@@ -155,3 +155,12 @@ def test_a_recipe_that_is_none_is_told(tmp_path: Path) -> None:
             read_recipe(tmp_path / "r.yaml")
     with pytest.raises(UserError, match="no such file"):
         read_recipe(tmp_path / "absent.yaml")
+
+
+def test_what_was_resolved_for_pretrained_weights_is_not_for_random_ones() -> None:
+    tuned = settled(Config("photos"), tuned=True)
+    assert (tuned.lr, tuned.layer_decay, tuned.norms) == (0.0003, 0.9, "keep")
+    plain = tuned.untuned()
+    assert (plain.lr, plain.layer_decay, plain.norms) == (0.003, None, "learn")
+    assert plain.weights == "none"
+    assert settled(Config("photos", lr=0.01), tuned=True).untuned().lr == 0.01

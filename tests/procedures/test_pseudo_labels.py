@@ -87,4 +87,4 @@ def test_the_file_has_a_line_an_image(tmp_path: Path, paint: Paint) -> None:
     assert told["confidence"] == P.max(1).tolist()
     assert told["times"] == [1, 1, 1, 0, 2, 1, 0]
     assert (set(told["teacher"]), set(told["round"])) == ({"labels only"}, {1})
-    assert (read(tmp_path / "p.parquet", made().rows) == P).all()
+    assert (read(tmp_path / "p.parquet") == P).all()

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +168,8 @@ def test_a_teacher_that_is_sure_of_nothing_leaves_labels_only(
 ) -> None:
     run = trained(split_folders, tmp_path / "run", threshold=1.0)
     assert run.result["method"] == "supervised"
-    assert run.result["choice"]["why"] == "no pseudo-label of round 1 is as sure as 1"
+    assert run.result["choice"]["why"] == "round 1 was left out"
+    assert "round 1: no pseudo-label is as sure as 1" in (run.path / "train.log").read_text()
     assert "runs" not in run.result
 
 
@@ -239,3 +241,61 @@ def test_the_first_student_is_no_copy_of_its_teacher(split_folders: Path, tmp_pa
     run = trained(split_folders, tmp_path / "run", weight=0.0)
     filters = [weights(run.path / "rounds" / place)["stem.1.0.weight"] for place in ("1", "2")]
     assert np.abs((filters[0] - filters[1]).numpy()).max() > 0.05
+
+
+def test_a_student_that_could_not_make_a_step_is_not_kept(
+    split_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learn = self_train.learn
+
+    def late(*more: Any) -> Any:
+        return replace(learn(*more), steps=0)
+
+    monkeypatch.setattr(self_train, "learn", late)
+    run = trained(split_folders, tmp_path / "run")
+    assert run.result["choice"]["why"] == "round 1 was left out"
+    assert run.result["method"] == "supervised"
+    assert "round 1: the time was not enough for a step" in (run.path / "train.log").read_text()
+
+
+def test_a_teacher_looks_at_as_many_images_as_there_is_time_for() -> None:
+    from types import SimpleNamespace
+
+    now, asked = [0.0], []
+
+    def probabilities(_: Any, rows: Any) -> Any:
+        asked.append(len(rows))
+        now[0] += 0.01 * len(rows)
+        return np.eye(2)[rows % 2]
+
+    context: Any = SimpleNamespace(
+        model=lambda _: None,
+        probabilities=probabilities,
+        clock=lambda: now[0],
+        config=SimpleNamespace(time_limit=60.0),
+    )
+    nothing: Any = SimpleNamespace(weights={})
+    teacher = self_train.Learnt("labels only", context, nothing)
+    order = np.random.default_rng(0).permutation(1000)
+    rows, p = self_train.label(teacher, order, 2.0)
+    assert rows.tolist() == sorted(order[:200].tolist())
+    assert len(p) == 200
+    assert asked == [64, 64, 200]
+    context.config.time_limit = None
+    assert len(self_train.label(teacher, order, -1.0)[0]) == 1000
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "says"),
+    [
+        ("cnn_small", {"models": "cnn_smal"}, "no model is named 'cnn_smal'"),
+        ("resnet20", {"grow": 1.0}, "grow has no effect with --model resnet20: cnn_small and"),
+    ],
+)
+def test_students_that_cannot_be_built_are_told_before_training(
+    split_folders: Path, tmp_path: Path, model: str, settings: dict[str, Any], says: str
+) -> None:
+    own = QUICK | {"method": "noisy_student", "model": model}
+    with pytest.raises(UserError, match=says):
+        fl.train(split_folders, out=tmp_path / "run", settings=settings, **own)
+    assert not (tmp_path / "run").exists()

@@ -211,7 +211,7 @@ def test_fixres_keeps_the_run_where_it_is_better_on_validation(
     for kind, name in enumerate(("left", "right")):
         paint(split_folders / "val" / name, kind, 4)
     run = fl.train(split_folders, out=tmp_path / "first", method="supervised", **QUICK)
-    monkeypatch.setattr(fixres, "choose", lambda found, order: (order[1], "the run is better"))
+    monkeypatch.setattr(fixres, "choose", lambda _, order, *__: (order[1], "the run is better"))
     kept = fl.train(
         split_folders,
         out=tmp_path / "kept",
@@ -259,7 +259,7 @@ def test_what_is_shipped_is_what_was_measured(
 ) -> None:
     from fewlabels.procedures import baseline
 
-    monkeypatch.setattr(baseline, "choose", lambda found, order: (winner, "so it is"))
+    monkeypatch.setattr(baseline, "choose", lambda *_, **__: (winner, "so it is"))
     own = QUICK | {"model": backbone(tmp_path / "model"), "img_size": 32}
     run = fl.train(split_folders, out=tmp_path / "run", method="baseline", **own)
     table = pq.read_table(run.path / "predictions.parquet").to_pydict()
@@ -327,3 +327,88 @@ def test_a_student_learns_what_its_teacher_says(split_folders: Path, tmp_path: P
     )  # fmt: skip
     assert student.result["kept"]["agreement"] > 0.8
     assert student.result["test"]["accuracy"] < 0.2
+
+
+def test_a_run_that_has_seen_the_test_images_is_refused(tmp_path: Path, paint: Paint) -> None:
+    """One tree is split by the seed."""
+    for kind, name in enumerate(("left", "right")):
+        paint(tmp_path / "photos" / name, kind, 12)
+    own = QUICK | {"method": "supervised", "steps": 1}
+    first = fl.train(tmp_path / "photos", out=tmp_path / "first", seed=1, **own)
+    for method in ("fixres", "distill"):
+        asked = {"method": method, "runs": [first], "steps": 1, "batch_size": 4, "device": "cpu"}
+        with pytest.raises(UserError, match=r"has learnt from \d+ of the \d+ images that this run"):
+            fl.train(tmp_path / "photos", out=tmp_path / "run", **asked)
+        assert not (tmp_path / "run").exists()
+    asked |= {"method": "fixres", "seed": 1}
+    assert fl.train(tmp_path / "photos", out=tmp_path / "run", **asked).result["test"]["n"] > 0
+
+
+def test_fixres_is_of_one_net_with_the_same_classes(
+    split_folders: Path, tmp_path: Path, paint: Paint, run: fl.Run
+) -> None:
+    for kind, name in enumerate(("up", "down", "left")):
+        paint(tmp_path / "others" / "train" / name, kind, 4)
+    own = {"method": "fixres", "out": tmp_path / "run", "steps": 1, "device": "cpu"}
+    with pytest.raises(UserError, match="has other classes than the data"):
+        fl.train(tmp_path / "others", runs=[run], **own)
+    asked = {"method": "ensemble", "out": tmp_path / "both", **UNTRAINED}
+    both = fl.train(split_folders, runs=[run, run], **asked)
+    with pytest.raises(UserError, match="is an ensemble; tune its members"):
+        fl.train(split_folders, runs=[both], **own)
+
+
+def test_the_run_as_it_was_is_asked_as_it_was(split_folders: Path, tmp_path: Path) -> None:
+    own = QUICK | {"method": "supervised", "tta": "flip"}
+    first = fl.train(split_folders, out=tmp_path / "first", **own)
+    own = {"method": "fixres", "runs": [first], "steps": 1, "batch_size": 4, "device": "cpu"}
+    tuned = fl.train(split_folders, out=tmp_path / "tuned", **own)
+    assert tuned.result["baseline"]["test"] == first.result["test"]
+
+
+def test_a_pretrained_student_without_labels_begins_without_a_probe(
+    split_folders: Path, tmp_path: Path, run: fl.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fewlabels.procedures import labels_only
+
+    def looked(*_: Any) -> Any:
+        raise AssertionError("it looks at labels")
+
+    monkeypatch.setattr(labels_only, "probed", looked)
+    own = {"model": backbone(tmp_path / "model"), "img_size": 32, "steps": 2, "batch_size": 4}
+    student = fl.distill(run, labels=False, out=tmp_path / "student", device="cpu", **own)
+    assert student.result["method"] == "distill"
+
+
+def test_other_images_take_the_place_of_all_unlabelled_ones(
+    split_folders: Path, tmp_path: Path, paint: Paint
+) -> None:
+    """Also of those whose labels are not kept."""
+    paint(tmp_path / "more", 0, 5)
+    own = QUICK | {"method": "supervised", "labels_per_class": 2}
+    first = fl.train(split_folders, out=tmp_path / "first", **own)
+    own = {"model": "mlp", "steps": 1, "batch_size": 4, "img_size": 16, "device": "cpu"}
+    student = fl.distill(first, images=str(tmp_path / "more"), out=tmp_path / "student", **own)
+    assert (student.result["labels"], student.result["unlabelled"]) == (4, 5)
+
+
+def test_a_slow_teacher_is_not_timed_as_often_as_a_fast_student() -> None:
+    import time
+
+    from fewlabels.procedures.distil import SECONDS, speeds
+
+    class Waits(torch.nn.Module):
+        def __init__(self, seconds: float) -> None:
+            super().__init__()
+            self.seconds, self.asked = seconds, 0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.asked += 1
+            time.sleep(self.seconds)
+            return x
+
+    slow, fast = Waits(SECONDS), Waits(SECONDS / 20)
+    rates = speeds([(slow, 8), (fast, 8)], torch.device("cpu"))
+    assert slow.asked == 2  # the first pays for set-up
+    assert 2 < fast.asked <= 21
+    assert rates[1] > 5 * rates[0]

@@ -20,7 +20,7 @@ from fewlabels.methods import Facts, create, resolve
 from fewlabels.models.scaling import BASES
 from fewlabels.procedures import frozen
 from fewlabels.procedures.chosen import BASELINE, Chosen, keep
-from fewlabels.procedures.compare import DOUBT, MANY, Way, choose, compared, folds_of, spoken
+from fewlabels.procedures.compare import DOUBT, EVEN, MANY, Way, choose, compared, folds_of, spoken
 from fewlabels.procedures.folds import Fold
 from fewlabels.procedures.heads import takes_head
 from fewlabels.procedures.labels_only import BASELINE_SHARE, Begun, begin, learn
@@ -37,8 +37,11 @@ LONG = 10_000  # and of one that is to teach a larger net with the second half o
 # CIFAR-10, 8 minutes, one thread: FlexMatch sees 250 labels 280 times each and ends where labels
 # only does, 4,000 labels 16 times each and ends 7.5 points below it
 PASSES = 40
+FORWARD = 2.0  # times as fast as labels only are learnt, at least, features are computed
+EMBEDDING = 0.1  # of the time that is left, at most, for the features of all images
+GRAPH = 20_000  # images that label spreading compares each with each
+FITTING = "auto.json"
 ONE_LARGER = {"rounds": 1, "grow": 1.0}
-EVEN = 0.5  # of many labels: what is better at all is taken
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +53,14 @@ class Candidate:
     images: int = 0  # that a step passes forward and back, if it has steps
     least: int = 0  # steps, without which learning from unlabelled images is no use
 
-    def steps(self, begun: Begun, seconds: float) -> float:
-        """How many it would make in that time, by the speed of labels only."""
-        last = begun.stages[-1]
-        return seconds * last.images / max(last.seconds, 1e-9) / max(self.images, 1)
+
+@dataclass(frozen=True)
+class Fitting:
+    """What was decided by the time there was, and holds when the run is resumed."""
+
+    short: dict[str, str]  # by candidate, why the time is too short for it
+    unfit: str  # why those that are left cannot be compared; empty where they can
+    until: float  # the moment on the run's clock when comparing ends
 
 
 def run(context: Context) -> Chosen:
@@ -61,33 +68,47 @@ def run(context: Context) -> Chosen:
     for line in plan(context):
         context.events.say(line)
     begun = begin(context, BASELINE_SHARE, guarded=len(context.data.unlabelled) > 0)
-    context = begun.context
-    found = {}
-    for one in candidates(context):
-        if reason := too_short(begun, one):
-            context.events.say(f"{spoken(one.way.name)}: {reason}")
-        else:
-            found[one.way.name] = one
-    names, folds = list(found), folds_of(context)
+    context, folds = begun.context, folds_of(begun.context)
+    fitting = fits(begun, folds)
+    for name, reason in fitting.short.items():
+        context.events.say(f"{spoken(name)}: {reason}")
+    found = {one.way.name: one for one in candidates(context) if one.way.name not in fitting.short}
+    names = list(found)
     if len(found) == 1:
         return found[names[0]].finish(begun, f"{spoken(names[0])}: nothing else fits")
     many = len(context.data.labelled) >= MANY
-    if why_not := unfit(begun, list(found.values()), folds):
+    if fitting.unfit:
         name, reason = names[0], "it has won elsewhere (docs/results.md)"
         if many:  # these alone are the safe choice
             name, reason = BASELINE, f"{len(context.data.labelled):,} labels are many"
-        why = f"{spoken(name)}: {why_not}, and {reason}"
+        why = f"{spoken(name)}: {fitting.unfit}, and {reason}"
         context.events.say(why)
         return found[name].finish(begun, why)
     told = " and ".join(map(spoken, names))
     where = f"in {len(folds)} folds" if len(folds) > 1 else f"on {len(folds[0].judged):,} images"
     context.events.say(f"compares {told} {where}")
-    now = context.clock()
-    until = now + COMPARING * ((context.deadline or now) - now)
-    said = compared(context, [one.way for one in found.values()], folds, until)
+    said = compared(context, [one.way for one in found.values()], folds, fitting.until)
     name, why = choose(said, names, EVEN if many else DOUBT)
     context.events.say(why)
     return replace(found[name].finish(begun, why), compared=said)
+
+
+def fits(begun: Begun, folds: tuple[Fold, ...]) -> Fitting:
+    """Decided when labels only is done, and kept: a run that is resumed near its end has no time
+    left for what it has long trained."""
+    context = begun.context
+    kept = context.folder.read_json(FITTING)
+    if kept is None:
+        ways = candidates(context)
+        short = {one.way.name: why for one in ways if (why := too_short(begun, one))}
+        found = [one for one in ways if one.way.name not in short]
+        if SPREADING in (one.way.name for one in found):  # once, for all folds
+            frozen.embed_for(context, [SPREADING], context.data.test[:0])
+        now = context.clock()
+        until = now + COMPARING * ((context.deadline or now) - now)
+        kept = {"short": short, "unfit": unfit(begun, found, folds), "until": until}
+        context.folder.write_json(FITTING, kept)
+    return Fitting(**kept)
 
 
 def plan(context: Context) -> list[str]:
@@ -117,12 +138,19 @@ def candidates(context: Context) -> list[Candidate]:
 
 def too_short(begun: Begun, one: Candidate) -> str:
     """Why the time is too short to learn from unlabelled images in this way; empty where it is
-    not, or where it is not time that is limited."""
+    not."""
     context = begun.context
-    if context.deadline is None or not one.least:
+    labels, unlabelled = len(context.data.labelled), len(context.data.unlabelled)
+    if one.way.name == SPREADING and unlabelled > GRAPH:
+        return f"{unlabelled:,} images are too many to compare each with each"
+    if context.deadline is None:
         return ""
-    steps = one.steps(begun, context.deadline - context.clock())
-    labels = len(context.data.labelled)
+    left = context.deadline - context.clock()
+    if one.way.name == SPREADING and unlabelled > EMBEDDING * left * FORWARD * begun.rate:
+        return f"there is no time for the features of {unlabelled:,} images"
+    if not one.least:
+        return ""
+    steps = left * begun.rate / one.images
     passes = steps * context.config.batch_size / labels
     if steps < one.least:
         return f"there is time for {steps:.0f} steps only"
@@ -139,8 +167,8 @@ def unfit(begun: Begun, found: list[Candidate], folds: tuple[Fold, ...]) -> str:
     if context.deadline is None:
         return ""
     left = COMPARING * (context.deadline - context.clock())
-    slowest = max(found, key=lambda one: one.images)
-    steps = slowest.steps(begun, left / len(folds) / sum(one.way.share for one in found))
+    each = left / len(folds) / sum(one.way.share for one in found)
+    steps = each * begun.rate / max(one.images for one in found)
     if steps < USEFUL:
         return f"there is no time to compare ({steps:.0f} steps each, in {len(folds)} folds)"
     return ""
@@ -184,13 +212,13 @@ def _larger(context: Context) -> Candidate:
 
     def learnt(within: Context, until: float) -> Trained:
         half = (within.clock() + until) / 2
-        teacher = learn(within, Stage(teaches, teaches, False, 0.5, half))
+        teacher = learn(within, Stage(f"{teaches} teacher", teaches, False, 0.5, half))
         return student(within, teacher, until).trained
 
     def finish(begun: Begun, why: str) -> Chosen:
         within = begun.context
         half = (within.clock() + within.moment(1.0)) / 2
-        teacher = learn(within, Stage(teaches, teaches, False, 0.5, half))
+        teacher = learn(within, Stage(f"{teaches} teacher", teaches, False, 0.5, half))
         last = student(within, teacher, within.moment(1.0))
         if last.pseudo is None:  # nothing was sure enough
             return begun.finish(teaches, (teacher,), why)

@@ -7,7 +7,7 @@ all labels. The test images are looked at once, for all of them: they choose not
 from fewlabels.procedures import frozen
 from fewlabels.procedures.chosen import BASELINE, Chosen, keep
 from fewlabels.procedures.compare import Way, choose, compared, folds_of
-from fewlabels.procedures.labels_only import learn
+from fewlabels.procedures.labels_only import BASELINE_SHARE, begin, learn
 from fewlabels.procedures.probes import FROZEN, SPREADS
 from fewlabels.procedures.stage import Context, Stage, Trained
 
@@ -16,14 +16,15 @@ FOLDS_SHARE = 0.5  # of the time, for cross-validation
 
 
 def fine_tune(context: Context, until: float) -> Trained:
-    """Labels only, as every run begins."""
+    """Labels only, from a linear probe."""
     return learn(context, Stage(TUNED, BASELINE, False, 1.0, until))
 
 
 def run(context: Context) -> Chosen:
     """Fits and trains all, chooses, and only then looks at the test images."""
     frozen.need_head(context)
-    data = context.data
+    begun = begin(context, BASELINE_SHARE, guarded=len(context.data.unlabelled) > 0)
+    context, data = begun.context, begun.context.data
     ways = [
         Way(name, lambda within, _, name=name: frozen.fitted(within, name), 0.0)  # type: ignore[misc]
         for name in FROZEN
@@ -40,7 +41,7 @@ def run(context: Context) -> Chosen:
         found = compared(context, ways, folds, context.moment(FOLDS_SHARE))
         scores = {way.name: int(found.right(way.name).sum()) for way in ways}
         order = sorted(scores, key=lambda way: -scores[way])
-        name, why = choose(found, order)
+        name, why = choose(found, order, otherwise="it has most of them")
     ends[TUNED] = fine_tune(context, context.moment(1.0))
     asked = {name: frozen.shipped(context, name) for name in ends}
     keep(asked[name], name, ends[name])
@@ -55,6 +56,8 @@ def run(context: Context) -> Chosen:
             for name, trained in ends.items()
         },
         why=why,
+        decisions=begun.decisions,
+        guarded=begun.guarded,
         compared=found,
         verdict="Labels only, but for label_spreading: what other methods are compared with.",
     )

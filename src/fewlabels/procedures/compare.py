@@ -12,15 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
+from fewlabels.errors import UserError
 from fewlabels.pool import split
 from fewlabels.procedures.folds import Fold, make_folds
 from fewlabels.procedures.prepare import Rows
 from fewlabels.procedures.stage import Context, Trained
 from fewlabels.training.folder import RunFolder
 
-DOUBT = 0.05  # a favourite is left for what is better with a one-sided p below this
+DOUBT = 0.05  # a favourite is left for what is better with a one-sided p below this,
+EVEN = 0.501  # or below this, for whatever is right more often
 MANY = 500  # labels, of which a part can be held out: it tells as much as all of a small pool
 FOLDS = 3  # where there are fewer
+ELSEWHERE = "it has won elsewhere"
 PART = 0.25  # of the steps of a run, where these are what is limited
 
 
@@ -49,17 +52,22 @@ class Compared:
 
 def folds_of(context: Context) -> tuple[Fold, ...]:
     """One fold where the pool has validation images, or enough labels for a part to be them; else
-    FOLDS, or as many as the rarest class has labels. None where a class has only one."""
+    FOLDS, or as many as the rarest class has labels that can be held out. None where no class has
+    two that can be told apart: copies, and images of one group, count as one."""
     data = context.data
     if len(data.val):
         return (Fold(data.labelled, data.val),)
-    counts = np.bincount(data.pool.label[data.labelled])
-    least = int(counts[counts > 0].min())
-    if least < 2:
-        return ()
-    if len(data.labelled) >= MANY:
+    if len(data.labelled) >= MANY and len(data.held_out):
         return (Fold(np.setdiff1d(data.labelled, data.held_out), data.held_out),)
-    return make_folds(data, min(FOLDS, least), context.config.seed)
+    label, keys = data.pool.label[data.labelled], split.tied(data.pool, data.digest)[data.labelled]
+    units = [len(np.unique(keys[label == c])) for c in np.unique(label)]
+    several = [count for count in units if count > 1]
+    if not several:
+        return ()
+    try:
+        return make_folds(data, min(FOLDS, *several), context.config.seed)
+    except UserError:  # classes that are tied to each other
+        return ()
 
 
 def compared(
@@ -111,8 +119,11 @@ def of_fold(context: Context, fold: Fold, number: int) -> Context:
     )
 
 
-def choose(found: Compared, order: Sequence[str], doubt: float = DOUBT) -> tuple[str, str]:
-    """One of the names, the favourite first, and why, in one sentence.
+def choose(
+    found: Compared, order: Sequence[str], doubt: float = DOUBT, otherwise: str = ELSEWHERE
+) -> tuple[str, str]:
+    """One of the names, the favourite first, and why, in one sentence; `otherwise` says why the
+    favourite is, where nothing can be told.
 
     Few images cannot tell two good ways apart: by chance alone a worse one would often win by an
     image. So the favourite is only left for one that is better with a one-sided p below `doubt`, by
@@ -130,7 +141,7 @@ def choose(found: Compared, order: Sequence[str], doubt: float = DOUBT) -> tuple
     why = f"{spoken(best)}: of {n} labelled images, unseen, {scores} right"
     clear = all(right[name].sum() < right[best].sum() for name in order if name != best)
     if best == favourite and not clear:
-        why += ": no difference that they can show, and it has won elsewhere"
+        why += f": no difference that they can show, and {otherwise}"
     return best, why
 
 

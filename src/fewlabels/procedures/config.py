@@ -14,11 +14,12 @@ from fewlabels.errors import UserError
 from fewlabels.evaluate.predictions import TTA
 from fewlabels.methods import METHODS, resolve
 from fewlabels.models.initialise import Initialisation
+from fewlabels.models.scaling import BASES
 from fewlabels.procedures import probes, sequences
 from fewlabels.procedures.probes import FROZEN
 from fewlabels.procedures.sequences import SEQUENCES
 from fewlabels.settings import between, one_of
-from fewlabels.training.freeze import ALL, Freeze
+from fewlabels.training.freeze import ALL, FIXRES, Freeze
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 INSIDE = "inside"  # the run that a run belongs to, which is the one that can be resumed
@@ -56,6 +57,7 @@ RANGES = (
     ("patience", 1, math.inf),
 )
 UNTRAINED = (*FROZEN, "ensemble")
+IDLE = {"supervised": ("guard",), "fixres": ("guard", "unfreeze")}  # have no effect
 # what says how a model is trained, and so nothing where it is frozen and never trained
 TRAINING = (
     "time_limit",
@@ -169,14 +171,18 @@ class Config:
         for name, least, most in RANGES:
             between(f"--{name.replace('_', '-')}", getattr(self, name), least, most)
         Freeze(str(self.freeze), self.unfreeze)
+        if self.method == "fixres" and self.freeze not in ("none", FIXRES):
+            raise UserError(f"--freeze {self.freeze}: has no effect in the method fixres")
         one_of("--norms", self.norms, ("auto", "keep", "learn"))
         if self.freeze == ALL and self.layer_decay is not None:
             raise UserError(f"--layer-decay has no effect with --freeze {ALL}")
         if self.init is not None:
             Initialisation.parse(self.init)
         one_of("--guard", self.guard, ("on", "off"))
-        if self.guard == "off" and self.method == "supervised":
-            raise UserError("--guard off: has no effect in the method supervised")
+        usual = {about.name: about.default for about in fields(self)}
+        for name in IDLE.get(self.method, ()):
+            if (value := getattr(self, name)) != usual[name]:
+                raise UserError(f"--{name} {value}: has no effect in the method {self.method}")
         one_of("--balance", self.balance, ("none", "sampling", "logits"))
         one_of("--tta", self.tta, tuple(TTA))
         Mix.parse(self.mix)
@@ -225,7 +231,8 @@ class Config:
 
         if tuned and self.method == "supervised" and self.augment is None:
             found = replace(found, settings=TUNED_SUPERVISED | self.settings)
-        if self.method in ROUNDS and self.model == "auto" and "models" not in self.settings:
+        chain = self.settings.get("models")
+        if self.method in ROUNDS and self.model == "auto" and model in BASES and not chain:
             found = replace(found, settings=GROW | self.settings)
 
         def policy(view: str) -> str | None:
@@ -245,6 +252,18 @@ class Config:
             weak=policy("weak"),
             flip="off" if self.flip == "auto" and not mirror else self.flip,
             rotate="off" if self.rotate == "auto" and not mirror else self.rotate,
+        )
+
+    def untuned(self) -> "Config":
+        """The same for a model without pretrained weights, in a run that has some: what was
+        resolved for these is as it is for random ones."""
+        tuned = self.lr == TUNED_LR[self.optimiser]
+        return replace(
+            self,
+            weights="none",
+            lr=LR[self.optimiser] if tuned else self.lr,
+            layer_decay=None if self.layer_decay == TUNED_DECAY else self.layer_decay,
+            norms="learn",
         )
 
 

@@ -16,10 +16,10 @@ from fewlabels.evaluate.intervals import accuracy, paired_difference
 from fewlabels.models.structure import blank_pass
 from fewlabels.pixels.preprocess import Preprocess
 from fewlabels.procedures import named
-from fewlabels.procedures.chosen import Chosen
+from fewlabels.procedures.chosen import Chosen, keep
 from fewlabels.procedures.earlier import ensemble
 from fewlabels.procedures.labels_only import BASELINE_SHARE, begin, learn
-from fewlabels.procedures.stage import Context, Stage
+from fewlabels.procedures.stage import Context, Stage, run_stage
 
 METHOD = "distill"
 BATCH, SECONDS = 64, 0.5  # images at a time, and how long, of a measured speed
@@ -39,7 +39,9 @@ def run(context: Context) -> Chosen:
         student = learn(begun.context, stage, None, teachers)
         chosen = begun.finish(METHOD, (student,), f"{METHOD}, as asked")
     else:
-        student = learn(context, stage, None, teachers)
+        # not `learn`: the linear probe that it begins with would look at the labels
+        student = run_stage(context, stage, None, teachers)
+        keep(context, METHOD, student)
         said = context.probabilities(context.model(student.weights), context.data.test)
         val = {METHOD: student.val} if len(student.val) else {}
         why = f"{METHOD} without labels, as asked"
@@ -115,10 +117,12 @@ def about(model: nn.Module, rate: float) -> dict[str, Any]:
 
 def speeds(models: list[tuple[nn.Module, int]], device: torch.device) -> list[float]:
     """Images a second of each model at its side in pixels, turn by turn, so that what else the
-    machine does slows all of them."""
+    machine does slows all of them; a slow one has fewer turns."""
     images, seconds = [0] * len(models), [0.0] * len(models)
     while min(seconds) < SECONDS:
         for i, (model, side) in enumerate(models):
+            if seconds[i] >= SECONDS:
+                continue
             x = torch.zeros(BATCH, 3, side, side, device=device)
             with blank_pass(model):
                 if not images[i]:

@@ -2,12 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
 
 from fewlabels.errors import UserError
 from fewlabels.models.built import Built
 from fewlabels.models.catalog import ENSEMBLE
 from fewlabels.models.ensemble import Ensemble, Member
 from fewlabels.pixels.preprocess import Preprocess
+from fewlabels.procedures.prepare import Data
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,19 +23,46 @@ class Earlier:
     built: Built
     classes: tuple[str, ...]
     preprocess: Preprocess
+    tta: str  # how it was asked when it was measured
 
     def member(self, seen: Preprocess, classes: Sequence[str]) -> Member:
         """The model for images that were made ready by `seen`, with the classes in this order."""
-        if set(self.classes) != set(classes):
-            other = sorted(set(self.classes) ^ set(classes))[:3]
-            raise UserError(
-                f"{self.name}: has other classes than the data ({', '.join(other)} is not in both)"
-            )
+        self.need_same(classes)
         own = self.preprocess
         order = [self.classes.index(name) for name in classes]
         return Member(
             self.built.model, own.size, own.mean, own.std, seen.mean, seen.std, order
         ).eval()
+
+    def need_same(self, classes: Sequence[str]) -> None:
+        """UserError where the data has other classes."""
+        if set(self.classes) != set(classes):
+            other = sorted(set(self.classes) ^ set(classes))[:3]
+            raise UserError(
+                f"{self.name}: has other classes than the data ({', '.join(other)} is not in both)"
+            )
+
+    def need_unseen(self, data: Data) -> None:
+        """UserError where the run has learnt from images that are to tell how good this one is."""
+        learnt = _learnt_by(Path(self.name))
+        judges = np.concatenate([data.val, data.test])
+        seen = sum(data.digest[row] in learnt for row in judges)
+        if seen:
+            raise UserError(
+                f"--run {self.name}: has learnt from {seen:,} of the {len(judges):,} images that "
+                "this run is judged on: it was split otherwise. Give the same --seed, or DATA with "
+                "test images of its own"
+            )
+
+
+def _learnt_by(run: Path) -> set[str]:
+    """The contents of the images that a run trained on, if it says so."""
+    table = run / "splits.parquet"
+    if not table.is_file():  # an artefact alone
+        return set()
+    columns = pq.read_table(table, columns=["digest", "used"]).to_pydict()
+    used = zip(columns["digest"], columns["used"], strict=True)
+    return {digest for digest, how in used if how in ("labelled", "held out", "unlabelled")}
 
 
 def ensemble(runs: Sequence[Earlier], classes: Sequence[str]) -> Built:

@@ -31,7 +31,7 @@ def run(context: Context) -> Chosen:
     keep(context, METHOD, whole)
     members = []
     for earlier in context.earlier:
-        seen = context.asked_as(earlier.preprocess)
+        seen = context.asked_as(earlier.preprocess, earlier.tta)
         alone = earlier.member(earlier.preprocess, data.pool.classes)
         p = seen.probabilities(alone.to(context.fabric.device), data.test)
         members.append((earlier.name, p.argmax(1) == data.pool.label[data.test]))

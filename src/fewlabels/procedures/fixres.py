@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from fewlabels.errors import UserError
 from fewlabels.evaluate.intervals import paired_difference
 from fewlabels.models.built import Built
+from fewlabels.models.catalog import ENSEMBLE
 from fewlabels.procedures.chosen import BASELINE, Chosen, keep
-from fewlabels.procedures.compare import Compared, choose
+from fewlabels.procedures.compare import EVEN, Compared, choose
 from fewlabels.procedures.config import Config
 from fewlabels.procedures.earlier import Earlier
 from fewlabels.procedures.sequences import resolve
@@ -25,11 +26,19 @@ METHOD, BEFORE = "fixres", "before"
 STEP = 4  # sides go in steps of so many pixels
 
 
-def begun_from(earlier: tuple[Earlier, ...], config: Config) -> tuple[str, Built]:
-    """The name of the run's model, and the model as the run left it, for larger images."""
+def begun_from(
+    earlier: tuple[Earlier, ...], config: Config, classes: tuple[str, ...]
+) -> tuple[str, Built]:
+    """The name of the run's model, and the model as the run left it, for larger images. UserError
+    for several runs, for one of other classes, and for an ensemble, which has no last norm."""
     if len(earlier) != 1:
         raise UserError("--method fixres: name one run with --run")
     run = earlier[0]
+    if run.built.architecture == ENSEMBLE:
+        raise UserError(f"--run {run.name}: is an ensemble; tune its members one by one")
+    if run.classes != classes:
+        run.need_same(classes)
+        raise UserError(f"--run {run.name}: has the classes of the data in another order")
     settings = resolve(METHOD, config.settings)
     size = STEP * round(settings.larger * run.preprocess.size / STEP)
     own = replace(run.built, size=size, mean=run.preprocess.mean, std=run.preprocess.std)
@@ -39,7 +48,7 @@ def begun_from(earlier: tuple[Earlier, ...], config: Config) -> tuple[str, Built
 def run(context: Context) -> Chosen:
     """Tunes, and only then looks at the test images."""
     data, earlier = context.data, context.earlier[0]
-    before = context.asked_as(earlier.preprocess)
+    before = context.asked_as(earlier.preprocess, earlier.tta)
     weights = context.start.model.state_dict()
     begun = Trained(weights, 0, 0.0, 0, before.probabilities(context.model(), data.val))
     keep(before, BEFORE, begun)
@@ -51,7 +60,7 @@ def run(context: Context) -> Chosen:
     if len(data.val):
         said = {name: trained.val for name, (_, trained) in ends.items()}
         found = Compared(data.val, said, data.pool.label[data.val])
-        name, why = choose(found, (METHOD, BEFORE))
+        name, why = choose(found, (METHOD, BEFORE), EVEN, "it was asked for")
     if name == METHOD:
         keep(context, METHOD, done)
     test = {

@@ -24,9 +24,11 @@ def inside(context: Context, name: str, **settings: Any) -> Context:
     own = config.model == context.config.model
     weights = config.weights if own or config.weights == "none" else "auto"
     torch.manual_seed(zlib.crc32(f"{config.seed} {name}".encode()))
-    built = ready(
-        catalog.build(config.model, classes, weights), config.model, size, classes, config
-    )
+    built = catalog.build(config.model, classes, weights)
+    if built.weights == "none" and config.weights != "none":
+        config = config.untuned()
+        context.events.say(built.note or f"{config.model} starts from random weights")
+    built = ready(built, config.model, size, classes, config)
     folder = RunFolder(context.folder.path / name)
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.write_config(config.to_dict() | {INSIDE: str(context.folder.path)})

@@ -38,6 +38,12 @@ class Begun:
         """The stage that has not seen the validation images' labels."""
         return self.stages[0 if len(self.context.data.held_out) else -1]
 
+    @property
+    def rate(self) -> float:
+        """Images a second that labels only passes forward and back."""
+        last = self.stages[-1]
+        return last.images / max(last.seconds, 1e-9)
+
     def learn(self, stage: Stage, earlier: tuple[Trained, ...] = ()) -> Trained:
         """A stage of another method: from the weights of its earlier ones, taught by labels only
         where it needs a teacher. A trial's teacher has not seen the held-out labels either."""

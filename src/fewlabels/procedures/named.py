@@ -10,6 +10,8 @@ from fewlabels.procedures.chosen import BASELINE, Chosen
 from fewlabels.procedures.labels_only import BASELINE_SHARE, TRIAL_SHARE, Begun, begin
 from fewlabels.procedures.stage import Context, Stage, Trained
 
+NONE_LEFT = "all unlabelled images look like none of the classes"
+
 
 def run(context: Context) -> Chosen:
     """Trains, and only then looks at the test images."""
@@ -18,6 +20,8 @@ def run(context: Context) -> Chosen:
         return begin(context, 1.0, guarded=False).finish(BASELINE, (), "labels only, as asked")
     need_unlabelled(context)
     begun = begin(context, BASELINE_SHARE, guarded=True)
+    if not len(begun.context.data.unlabelled):
+        return begun.finish(BASELINE, (), NONE_LEFT)
     stages = to_the_end(begun, method, method, BASELINE_SHARE)
     return begun.finish(method, stages, f"{method}, as asked")
 

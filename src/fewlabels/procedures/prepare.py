@@ -77,9 +77,11 @@ def prepare(
     seed: int,
     per_class: int | None = None,
     count: Callable[[int, int], None] | None = None,
+    spare: bool = True,
 ) -> Data:
     """Reads the pixels of `pool`, leaves out what cannot be read, splits, keeps `per_class` labels
-    a class (None: all) and holds out a part of them for validation.
+    a class (None: all) and holds out a part of them for validation. spare: whether the images whose
+    labels are not kept are unlabelled ones; else they are not used.
 
     UserError when fewer than two classes have a label, or nothing is left to learn from.
     """
@@ -92,6 +94,7 @@ def prepare(
         pool, label=np.where(fine, pool.label, -1), split=np.where(fine, pool.split, "train")
     )
     pool = split.assign(pool, seed, digest)
+    unlabelled = pool.label < 0
     if per_class:
         pool = split.keep_labels(pool, per_class, seed)
     train, has_label = (pool.split == "train") & fine, pool.label >= 0
@@ -103,7 +106,7 @@ def prepare(
         )
     val = np.flatnonzero((pool.split == "val") & fine)
     held_out = val[:0]
-    unlabelled = train & ~has_label
+    unlabelled = train & ~has_label & (unlabelled | spare)
     if len(labelled) == len(np.unique(pool.label[labelled])) and len(labelled) == fine.sum():
         raise UserError(
             f"{pool.origin}: one image a class and no others: there is nothing to learn from or to "

@@ -72,12 +72,10 @@ class PseudoLabels:
         os.replace(fresh, path)
 
 
-def read(path: Path, rows: Rows) -> NDArray[np.float64]:
-    """The probabilities [U, K] that `write` put there for these images."""
+def read(path: Path) -> NDArray[np.float64]:
+    """The probabilities [U, K] that `write` put there."""
     column = pq.read_table(path, columns=["probabilities"])["probabilities"]
-    p = np.array(column.to_pylist(), np.float64)
-    assert len(p) == len(rows)
-    return p
+    return np.array(column.to_pylist(), np.float64)
 
 
 def select(p: NDArray[np.float64], threshold: float, even: bool) -> Counts:

@@ -16,16 +16,27 @@ every round is run: ten images cannot tell whether one helped.
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fewlabels.errors import UserError
+from fewlabels.methods import resolve
+from fewlabels.models import catalog
 from fewlabels.models.regularise import drops_branches, set_dropout, set_stochastic_depth
 from fewlabels.models.scaling import BASES, scale
 from fewlabels.procedures.chosen import BASELINE, Chosen, keep
+from fewlabels.procedures.config import Config
 from fewlabels.procedures.inside import inside
 from fewlabels.procedures.labels_only import BASELINE_SHARE, Begun, begin, learn
-from fewlabels.procedures.named import need_unlabelled
+from fewlabels.procedures.named import NONE_LEFT, need_unlabelled
+from fewlabels.procedures.prepare import Rows
 from fewlabels.procedures.pseudo_labels import PseudoLabels, read, select
 from fewlabels.procedures.stage import Context, Stage, Trained
 
 VALIDATION = "validation images right"
+LABELLING = 0.25  # of a round's time, at most, for the teacher
+SOME = 64  # images that its speed is measured on
 STOPS = 30  # held-out images that can tell whether a round helped
 
 
@@ -55,6 +66,8 @@ def run(context: Context) -> Chosen:
 def rounds(begun: Begun, share: float, teacher: Learnt) -> Chosen:
     """Rounds from `share` of the time to its end. `teacher` has learnt from all labels."""
     context, settings = begun.context, begun.context.own_settings
+    if not len(context.data.unlabelled):
+        return begun.finish(BASELINE, (), NONE_LEFT)
     data, held, method = context.data, len(context.data.held_out), context.config.method
     tells = len(data.val) > 0 or held >= STOPS or (held > 0 and not len(data.test))
     trial = tells and held > 0
@@ -67,7 +80,7 @@ def rounds(begun: Begun, share: float, teacher: Learnt) -> Chosen:
         until = context.moment(share + (1 - share) * number / count)
         student = next_round(context, number, f"round {number}", teacher, trial, until)
         if student is None:
-            why = f"no pseudo-label of round {number} is as sure as {settings.threshold:g}"
+            why = f"round {number} was left out"
             break
         done.append(student)
         # the first round is kept: who asks for it sees labels only beside it
@@ -95,23 +108,26 @@ def rounds(begun: Begun, share: float, teacher: Learnt) -> Chosen:
 def next_round(
     context: Context, number: int, name: str, teacher: Learnt, trial: bool, until: float
 ) -> Learnt | None:
-    """The student of `rounds/<name>`, which has the model of round `number`; None where the teacher
-    is sure of nothing."""
+    """The student of `rounds/<name>`, which has the model of round `number`; None, and a line that
+    says so, where the teacher is sure of nothing, or the time is over."""
     settings, method = context.own_settings, context.config.method
-    model, size = student_model(context, number)
+    model, size = student_model(context.config, settings, number)
     folder = f"rounds/{name.replace('round', '').strip()}"
     within = inside(context, folder, model=model, img_size=size)
     noise(within, settings)
-    path, rows = within.folder.path / "pseudo_labels.parquet", context.data.unlabelled
+    path = within.folder.path / "pseudo_labels.parquet"
+    order = np.random.default_rng(context.config.seed).permutation(context.data.unlabelled)
     if path.exists():
-        p = read(path, rows)
+        p = read(path)
+        rows = np.sort(order[: len(p)])
     else:
         with within.events.stage(f"{teacher.name} labels the pool"):
-            p = teacher.context.probabilities(teacher.context.model(teacher.trained.weights), rows)
+            rows, p = label(teacher, order, LABELLING * (until - context.clock()))
     times = select(p, settings.threshold, settings.even)
     pseudo = PseudoLabels(rows, p, times, settings.threshold, teacher.name, number)
     pseudo.write(path, context.data.pool)
     if not times.any():
+        context.events.say(f"{name}: no pseudo-label is as sure as {settings.threshold:g}")
         return None
     shown = int((times > 0).sum())
     context.events.say(
@@ -120,14 +136,44 @@ def next_round(
     )
     learning = replace(within, data=replace(within.data, given=pseudo.given(settings.soft)))
     trained = learn(learning, Stage(name, method, trial, 1.0, until))
+    if not trained.steps:
+        context.events.say(f"{name}: the time was not enough for a step")
+        return None
     if trial:
         keep(within, method, trained)  # it is a run, with a model of its own
     return Learnt(name, within, trained, pseudo)
 
 
-def student_model(context: Context, number: int) -> tuple[str, int]:
+def label(teacher: Learnt, order: Rows, seconds: float) -> tuple[Rows, NDArray[np.float64]]:
+    """What the teacher says of the first images of `order`, [U, K]: of all, or of as many as it can
+    look at in that time, where time is what is limited; and which these are, ascending."""
+    context = teacher.context
+    model = context.model(teacher.trained.weights)
+    if context.config.time_limit is not None:
+        context.probabilities(model, order[:SOME])  # the first call pays for set-up
+        began = context.clock()
+        context.probabilities(model, order[:SOME])
+        a_row = (context.clock() - began) / len(order[:SOME])
+        order = order[: max(SOME, int(seconds / a_row))]
+    rows = np.sort(order)
+    return rows, context.probabilities(model, rows)
+
+
+def need_students(config: Config, classes: int) -> None:
+    """UserError for students that cannot be built, before anything is trained."""
+    settings = resolve(config.method, config.settings)
+    if settings.grow and config.model not in BASES:
+        raise UserError(
+            f"grow has no effect with --model {config.model}: {' and '.join(BASES)} are scaled; "
+            "name the students with --set models"
+        )
+    with torch.device("meta"):  # without the memory
+        for name in settings.models.split():
+            catalog.build(name, classes, "none")
+
+
+def student_model(config: Config, settings: Any, number: int) -> tuple[str, int]:
     """The name of a round's model, and the side of its images in pixels."""
-    settings, config = context.own_settings, context.config
     size = config.img_size or 0
     if chain := settings.models.split():
         return chain[min(number, len(chain)) - 1], size

@@ -120,13 +120,14 @@ class Context:
         """Of flip and rotate, those that `auto` must decide."""
         return tuple(name for name in INVARIANCES if getattr(self.config, name) == "auto")
 
-    def asked_as(self, preprocess: Preprocess) -> "Context":
-        """For models that see the images at another size, or normalised otherwise."""
-        data = self.data
+    def asked_as(self, preprocess: Preprocess, tta: str | None = None) -> "Context":
+        """For models that see the images at another size, normalised otherwise, or with other
+        test-time augmentation."""
+        data, config = self.data, replace(self.config, tta=tta or self.config.tta)
         if preprocess.size != self.preprocess.size:
             with self.events.stage(f"decoding at {preprocess.size} px"):
                 data = at_size(data, preprocess.size, self.events.count)
-        return replace(self, data=data, preprocess=preprocess)
+        return replace(self, data=data, preprocess=preprocess, config=config)
 
     def moment(self, part: float) -> float:
         """On the run's clock, when this part of the time for training is over."""

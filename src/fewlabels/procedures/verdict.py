@@ -29,7 +29,7 @@ def verdict(result: dict[str, Any]) -> str:
     numbers = difference(about)
     budgets = (
         "Labels only is a linear probe on the same features."
-        if not result["steps"]
+        if not result["baseline"]["steps"]
         else f"Labels only trained for {result['baseline']['steps']:,} steps "
         f"({result['baseline']['seconds']:.0f} s), {result['method']} for {result['steps']:,} "
         f"({result['training_seconds']:.0f} s)."
