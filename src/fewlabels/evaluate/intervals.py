@@ -39,6 +39,16 @@ def paired_difference(
     return (won - lost) / n, max(-1.0, p - q - half), min(1.0, p - q + half)
 
 
+def gain(right_a: NDArray[np.bool_], right_b: NDArray[np.bool_]) -> dict[str, Any]:
+    """{"difference", "interval", "n"}, from `paired_difference`."""
+    difference, low, high = paired_difference(right_a, right_b)
+    return {
+        "difference": round(difference, 4),
+        "interval": [round(low, 4), round(high, 4)],
+        "n": len(right_a),
+    }
+
+
 def accuracy(right: NDArray[np.bool_]) -> dict[str, Any]:
     """{"accuracy", "interval", "n"} from which of n images were right."""
     n, correct = len(right), int(right.sum())

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fewlabels.evaluate.intervals import accuracy, paired_difference
+from fewlabels.evaluate.intervals import accuracy, gain
 from fewlabels.models.structure import blank_pass
 from fewlabels.pixels.preprocess import Preprocess
 from fewlabels.procedures import named
@@ -20,6 +20,7 @@ from fewlabels.procedures.chosen import Chosen, keep
 from fewlabels.procedures.earlier import ensemble
 from fewlabels.procedures.labels_only import BASELINE_SHARE, begin, learn
 from fewlabels.procedures.stage import Context, Stage, run_stage
+from fewlabels.procedures.verdict import difference
 
 METHOD = "distill"
 BATCH, SECONDS = 64, 0.5  # images at a time, and how long, of a measured speed
@@ -75,14 +76,9 @@ def kept(chosen: Chosen) -> dict[str, Any]:
         label = context.data.pool.label[context.data.test]
         theirs = context.asked_as(seen).probabilities(teacher, context.data.test).argmax(1)
         own = chosen.test[METHOD].argmax(1)
-        gain, low, high = paired_difference(own == label, theirs == label)
         told["teacher"]["test"] = accuracy(theirs == label)
         told["student"]["test"] = accuracy(own == label)
-        told["difference"] = {
-            "difference": round(gain, 4),
-            "interval": [round(low, 4), round(high, 4)],
-            "n": len(label),
-        }
+        told["difference"] = gain(own == label, theirs == label)
         told["agreement"] = round(float((theirs == own).mean()), 4)
     return told
 
@@ -96,12 +92,10 @@ def verdict(kept: dict[str, Any]) -> str:
     size = f"It has {fewer} weights and is {faster:.3g} times as fast."
     if "difference" not in kept:
         return f"{size} Without test images it cannot be said what it kept."
-    low, high = (100 * end for end in kept["difference"]["interval"])
     return (
         f"The student has {100 * student['test']['accuracy']:.1f} % right, what taught it "
-        f"{100 * teacher['test']['accuracy']:.1f} %: {100 * kept['difference']['difference']:+.1f} "
-        f"points, 95 % interval {low:+.1f} to {high:+.1f}, on {kept['difference']['n']:,} test "
-        f"images. {size}"
+        f"{100 * teacher['test']['accuracy']:.1f} %: {difference(kept['difference'])}, on "
+        f"{kept['difference']['n']:,} test images. {size}"
     )
 
 

@@ -3,12 +3,13 @@
 from typing import Any
 
 from fewlabels.errors import UserError
-from fewlabels.evaluate.intervals import accuracy, paired_difference
+from fewlabels.evaluate.intervals import accuracy, gain
 from fewlabels.models.built import Built
 from fewlabels.models.catalog import ENSEMBLE
 from fewlabels.procedures.chosen import Chosen, keep
 from fewlabels.procedures.earlier import Earlier, ensemble
 from fewlabels.procedures.stage import Context, Trained
+from fewlabels.procedures.verdict import difference
 
 METHOD = "ensemble"
 
@@ -38,9 +39,7 @@ def run(context: Context) -> Chosen:
     right = test.argmax(1) == data.pool.label[data.test]
     told: list[dict[str, Any]] = []
     for name, its in members if len(data.test) else ():
-        gain, low, high = paired_difference(right, its)
-        difference = {"difference": round(gain, 4), "interval": [round(low, 4), round(high, 4)]}
-        told.append({"run": name, "test": accuracy(its), "difference": difference})
+        told.append({"run": name, "test": accuracy(its), "difference": gain(right, its)})
     return Chosen(
         context=context,
         method=METHOD,
@@ -60,9 +59,7 @@ def verdict(told: list[dict[str, Any]], count: int, n: int) -> str:
     if not told:
         return f"An ensemble of {count} runs; without test images it cannot be compared with them."
     best = min(told, key=lambda one: float(one["difference"]["difference"]))
-    gain = 100 * best["difference"]["difference"]
-    low, high = (100 * end for end in best["difference"]["interval"])
     return (
         f"The ensemble of {count} runs and the best of them on these images, {best['run']}: "
-        f"{gain:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}, on {n:,} test images."
+        f"{difference(best['difference'])}, on {n:,} test images."
     )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabels.errors import UserError
-from fewlabels.evaluate.intervals import paired_difference
+from fewlabels.evaluate.intervals import gain
 from fewlabels.models.built import Built
 from fewlabels.models.catalog import ENSEMBLE
 from fewlabels.procedures.chosen import BASELINE, Chosen, keep
@@ -87,7 +87,6 @@ def _verdict(context: Context, test: dict[str, NDArray[np.float64]], name: str) 
     if not len(label):
         return f"From {sides}; without test images the two cannot be compared."
     right = [test[one].argmax(1) == label for one in (METHOD, BEFORE)]
-    gain, low, high = paired_difference(*right)
-    about = difference({"difference": gain, "interval": (low, high)})
+    about = difference(gain(*right))
     kept = "the tuned model" if name == METHOD else "the run as it was"
     return f"From {sides}: {about}, on {len(label):,} test images; {kept} is kept."

@@ -15,7 +15,7 @@ from PIL import Image
 from sklearn.metrics import recall_score
 
 from fewlabels.errors import UserError
-from fewlabels.evaluate.intervals import accuracy, paired_difference
+from fewlabels.evaluate.intervals import accuracy, gain
 from fewlabels.pixels.decode import Unreadable, decode
 from fewlabels.procedures.chosen import Chosen
 from fewlabels.procedures.prepare import Data, Rows, each_class_in_turn, typical_side
@@ -261,12 +261,7 @@ def _differences(chosen: Chosen) -> dict[str, Any]:
         if len(rows) and chosen.method in by_method and chosen.beside in by_method:
             mine = _right(by_method[chosen.method], data, rows)
             base = _right(by_method[chosen.beside], data, rows)
-            gain, low, high = paired_difference(mine, base)
-            differences[split] = {
-                "difference": round(gain, 4),
-                "interval": [round(low, 4), round(high, 4)],
-                "n": len(rows),
-            }
+            differences[split] = gain(mine, base)
     return differences
 
 

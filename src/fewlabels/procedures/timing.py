@@ -4,10 +4,13 @@ import time
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from fewlabels.errors import UserError
 from fewlabels.procedures.config import ROUNDS
+from fewlabels.procedures.earlier import Earlier
 from fewlabels.procedures.outcome import PSEUDO_LABELLED
+from fewlabels.procedures.probes import FROZEN
 from fewlabels.procedures.stage import Context
 from fewlabels.training.budget import Clock
 from fewlabels.training.folder import RunFolder
@@ -60,6 +63,21 @@ def _closing_seconds(context: Context) -> float:
     inside = context.own_settings.rounds + 1 if context.method in ROUNDS else 0
     # the baseline is asked as well, and so is each run inside
     models = inside + (1 if context.method == "supervised" else 2)
-    rows_to_ask = models * (len(data.test) + len(context.val_rows))
-    rows_to_ask += min(len(data.unlabelled), PSEUDO_LABELLED)
-    return WRITING + inside * WRITING_INSIDE + a_row * rows_to_ask + 4 * megabytes / DISK
+    if context.config.method == "baseline":
+        models = len(FROZEN) + 1
+    judges = len(data.test) + len(context.val_rows)
+    rows_to_ask = models * judges + min(len(data.unlabelled), PSEUDO_LABELLED)
+    earlier = sum(_a_row(context, run) for run in context.earlier) * judges
+    writing = WRITING + inside * WRITING_INSIDE + 4 * megabytes / DISK
+    return writing + a_row * rows_to_ask + earlier
+
+
+@torch.inference_mode()
+def _a_row(context: Context, earlier: Earlier) -> float:
+    """Seconds in which the model of an earlier run looks at one image."""
+    side, device = earlier.preprocess.size, context.fabric.device
+    x, model = torch.zeros(16, 3, side, side, device=device), earlier.built.model.to(device).eval()
+    model(x)
+    start = time.monotonic()
+    model(x)
+    return (time.monotonic() - start) / len(x)

@@ -66,6 +66,8 @@ def advice(
     """
     score = result.get(result["estimate"])
     if score is None:
+        if result["labels"] > result["classes"]:
+            return "Give it labelled test images: without any nothing can be measured here."
         return "Label more images, at least two a class, so that something can be measured."
     if doubtful and score["accuracy"] >= GOOD:
         first = doubtful[0]
