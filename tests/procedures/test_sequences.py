@@ -344,6 +344,16 @@ def test_a_run_that_has_seen_the_test_images_is_refused(tmp_path: Path, paint: P
     assert fl.train(tmp_path / "photos", out=tmp_path / "run", **asked).result["test"]["n"] > 0
 
 
+def test_copies_across_the_pools_own_splits_are_no_reason_to_refuse_a_run(
+    split_folders: Path, tmp_path: Path
+) -> None:
+    picture = split_folders / "test" / "left" / "left-0-0.png"
+    (split_folders / "unlabelled" / "copy.png").write_bytes(picture.read_bytes())
+    first = fl.train(split_folders, out=tmp_path / "one", **QUICK | {"method": "supervised"})
+    own = {"method": "fixres", "runs": [first], "steps": 1, "batch_size": 4, "device": "cpu"}
+    assert fl.train(split_folders, out=tmp_path / "tuned", **own).result["test"]["n"] == 12
+
+
 def test_fixres_is_of_one_net_with_the_same_classes(
     split_folders: Path, tmp_path: Path, paint: Paint, run: fl.Run
 ) -> None:

@@ -1,5 +1,6 @@
 """Runs that were trained before: what an ensemble consists of, and what students learn from."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,13 +57,17 @@ class Earlier:
 
 
 def _learnt_by(run: Path) -> set[str]:
-    """The contents of the images that a run trained on, if it says so."""
+    """The contents of the images that a run trained on, if it says so; but for copies of its own
+    judges, which are the pool's doing."""
     table = run / "splits.parquet"
     if not table.is_file():  # an artefact alone
         return set()
     columns = pq.read_table(table, columns=["digest", "used"]).to_pydict()
-    used = zip(columns["digest"], columns["used"], strict=True)
-    return {digest for digest, how in used if how in ("labelled", "held out", "unlabelled")}
+    by_use: dict[str, set[str]] = defaultdict(set)
+    for digest, used in zip(columns["digest"], columns["used"], strict=True):
+        by_use[used].add(digest)
+    learnt = by_use["labelled"] | by_use["held out"] | by_use["unlabelled"]
+    return learnt - by_use["val"] - by_use["test"]
 
 
 def ensemble(runs: Sequence[Earlier], classes: Sequence[str]) -> Built:
