@@ -328,8 +328,8 @@ FIGURES = {
     ),
     "self_train": Figure(
         "Self-training",
-        "A teacher, trained before, says once what the unlabelled images are, seen as they are; the "
-        "student learns that of weak views, and the labels; then the student is the teacher.",
+        "A teacher, trained before, says once what the unlabelled images are, seen as they are; "
+        "the student learns that of weak views, and the labels; then the student is the teacher.",
         labelled_row(2)
         | {
             "unlabelled": Box("unlabelled", 0, 1, "unlabelled\nimages", 2),
