@@ -229,6 +229,8 @@ def advised(**more: Any) -> str:
         "steps": 5000,
         "method": "flexmatch",
         "weights": "none",
+        "labels": 20,
+        "classes": 3,
     }
     recalls = [("cat", 10, 5), ("dog", 10, 10), ("eel", 10, 9)]
     given = {"side": 32, "doubtful": [], "recalls": recalls}
@@ -251,7 +253,8 @@ WRONG = {"name": "a.png", "label": "cat", "predicted": "dog"}
         ({"doubtful": [WRONG]}, "Look at the label of a.png: given as cat, it looks like dog."),
         ({"doubtful": [WRONG] * 3}, "a.png and 2 more: given as cat"),
         ({"doubtful": [WRONG], "test": {"accuracy": 0.6}}, "Label more images"),
-        ({"estimate": "val"}, "Label more images, at least two a class"),
+        ({"estimate": "val", "labels": 3}, "Label more images, at least two a class"),
+        ({"estimate": "val"}, "Give it labelled test images"),
     ],
 )
 def test_the_advice_is_the_thing_with_most_to_gain(more: dict[str, Any], says: str) -> None:
