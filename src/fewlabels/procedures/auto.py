@@ -34,8 +34,8 @@ USEFUL = 300  # steps after which methods can be told apart
 LEAST = 100  # steps of a method that learns from unlabelled images,
 LONG = 10_000  # and of one that is to teach a larger net with the second half of them
 # times that random weights should see every label: before that, labels alone have more to give.
-# CIFAR-10, 8 minutes, one thread: FlexMatch sees 250 labels 280 times each and ends where labels
-# only does, 4,000 labels 16 times each and ends 7.5 points below it
+# CIFAR-10, 8 minutes, one thread, one draw of development images: FlexMatch sees 250 labels 280
+# times each and ends where labels only does, 4,000 labels 16 times each and ends 7.5 points below
 PASSES = 40
 FORWARD = 2.0  # times as fast as labels only are learnt, at least, features are computed
 EMBEDDING = 0.1  # of the time that is left, at most, for the features of all images
@@ -69,10 +69,11 @@ def run(context: Context) -> Chosen:
         context.events.say(line)
     begun = begin(context, BASELINE_SHARE, guarded=len(context.data.unlabelled) > 0)
     context, folds = begun.context, folds_of(begun.context)
-    fitting = fits(begun, folds)
+    ways = candidates(context)
+    fitting = fits(begun, ways, folds)
     for name, reason in fitting.short.items():
         context.events.say(f"{spoken(name)}: {reason}")
-    found = {one.way.name: one for one in candidates(context) if one.way.name not in fitting.short}
+    found = {one.way.name: one for one in ways if one.way.name not in fitting.short}
     names = list(found)
     if len(found) == 1:
         return found[names[0]].finish(begun, f"{spoken(names[0])}: nothing else fits")
@@ -93,13 +94,12 @@ def run(context: Context) -> Chosen:
     return replace(found[name].finish(begun, why), compared=said)
 
 
-def fits(begun: Begun, folds: tuple[Fold, ...]) -> Fitting:
+def fits(begun: Begun, ways: list[Candidate], folds: tuple[Fold, ...]) -> Fitting:
     """Decided when labels only is done, and kept: a run that is resumed near its end has no time
     left for what it has long trained."""
     context = begun.context
     kept = context.folder.read_json(FITTING)
     if kept is None:
-        ways = candidates(context)
         short = {one.way.name: why for one in ways if (why := too_short(begun, one))}
         found = [one for one in ways if one.way.name not in short]
         if SPREADING in (one.way.name for one in found):  # once, for all folds

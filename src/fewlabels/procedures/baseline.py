@@ -41,7 +41,7 @@ def run(context: Context) -> Chosen:
         found = compared(context, ways, folds, context.moment(FOLDS_SHARE))
         scores = {way.name: int(found.right(way.name).sum()) for way in ways}
         order = sorted(scores, key=lambda way: -scores[way])
-        name, why = choose(found, order, otherwise="it has most of them")
+        name, why = choose(found, order, otherwise="it comes first in the list")
     ends[TUNED] = fine_tune(context, context.moment(1.0))
     asked = {name: frozen.shipped(context, name) for name in ends}
     keep(asked[name], name, ends[name])

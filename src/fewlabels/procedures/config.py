@@ -179,9 +179,8 @@ class Config:
         if self.init is not None:
             Initialisation.parse(self.init)
         one_of("--guard", self.guard, ("on", "off"))
-        usual = {about.name: about.default for about in fields(self)}
         for name in IDLE.get(self.method, ()):
-            if (value := getattr(self, name)) != usual[name]:
+            if (value := getattr(self, name)) != getattr(Config, name):
                 raise UserError(f"--{name} {value}: has no effect in the method {self.method}")
         one_of("--balance", self.balance, ("none", "sampling", "logits"))
         one_of("--tta", self.tta, tuple(TTA))

@@ -94,7 +94,7 @@ def prepare(
         pool, label=np.where(fine, pool.label, -1), split=np.where(fine, pool.split, "train")
     )
     pool = split.assign(pool, seed, digest)
-    unlabelled = pool.label < 0
+    without = pool.label < 0
     if per_class:
         pool = split.keep_labels(pool, per_class, seed)
     train, has_label = (pool.split == "train") & fine, pool.label >= 0
@@ -106,7 +106,7 @@ def prepare(
         )
     val = np.flatnonzero((pool.split == "val") & fine)
     held_out = val[:0]
-    unlabelled = train & ~has_label & (unlabelled | spare)
+    unlabelled = train & ~has_label & (without | spare)
     if len(labelled) == len(np.unique(pool.label[labelled])) and len(labelled) == fine.sum():
         raise UserError(
             f"{pool.origin}: one image a class and no others: there is nothing to learn from or to "

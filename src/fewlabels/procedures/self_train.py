@@ -33,10 +33,10 @@ from fewlabels.procedures.named import NONE_LEFT, need_unlabelled
 from fewlabels.procedures.prepare import Rows
 from fewlabels.procedures.pseudo_labels import PseudoLabels, read, select
 from fewlabels.procedures.stage import Context, Stage, Trained
+from fewlabels.procedures.timing import SOME, seconds_an_image
 
 VALIDATION = "validation images right"
 LABELLING = 0.25  # of a round's time, at most, for the teacher
-SOME = 64  # images that its speed is measured on
 STOPS = 30  # held-out images that can tell whether a round helped
 
 
@@ -150,11 +150,8 @@ def label(teacher: Learnt, order: Rows, seconds: float) -> tuple[Rows, NDArray[n
     context = teacher.context
     model = context.model(teacher.trained.weights)
     if context.config.time_limit is not None:
-        context.probabilities(model, order[:SOME])  # the first call pays for set-up
-        began = context.clock()
-        context.probabilities(model, order[:SOME])
-        a_row = (context.clock() - began) / len(order[:SOME])
-        order = order[: max(SOME, int(seconds / a_row))]
+        an_image = seconds_an_image(context, model, order[:SOME])
+        order = order[: max(SOME, int(seconds / an_image))]
     rows = np.sort(order)
     return rows, context.probabilities(model, rows)
 

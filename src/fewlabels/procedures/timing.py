@@ -5,11 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import nn
 
 from fewlabels.errors import UserError
 from fewlabels.procedures.config import ROUNDS
 from fewlabels.procedures.earlier import Earlier
 from fewlabels.procedures.outcome import PSEUDO_LABELLED
+from fewlabels.procedures.prepare import Rows
 from fewlabels.procedures.probes import FROZEN
 from fewlabels.procedures.stage import Context
 from fewlabels.training.budget import Clock
@@ -17,6 +19,7 @@ from fewlabels.training.folder import RunFolder
 
 DISK = 200.0  # megabytes a second, for a slow one
 CLOCK = "clock.json"
+SOME = 64  # images that a model's speed is measured on
 WRITING = 1.5  # seconds for what is written after the last prediction,
 WRITING_INSIDE = 0.7  # and of each run inside
 
@@ -52,11 +55,7 @@ def mark(folder: RunFolder, clock: Clock) -> None:
 def _closing_seconds(context: Context) -> float:
     """What predicting and writing at the end will take, from the speed of one batch."""
     data, model = context.data, context.model()
-    rows = np.resize(data.labelled, 64)
-    context.probabilities(model, rows)  # the first call pays for set-up
-    start = time.monotonic()
-    context.probabilities(model, rows)
-    a_row = (time.monotonic() - start) / len(rows)
+    an_image = seconds_an_image(context, model, np.resize(data.labelled, SOME))
     # the best model is written four times: last, its stage, best, artefact
     megabytes = sum(p.nbytes for p in model.parameters()) / 1e6
     # the rounds, and a last one on all labels
@@ -67,14 +66,22 @@ def _closing_seconds(context: Context) -> float:
         models = len(FROZEN) + 1
     judges = len(data.test) + len(context.val_rows)
     rows_to_ask = models * judges + min(len(data.unlabelled), PSEUDO_LABELLED)
-    earlier = sum(_a_row(context, run) for run in context.earlier) * judges
+    earlier = sum(_seconds_an_image_of(context, run) for run in context.earlier) * judges
     writing = WRITING + inside * WRITING_INSIDE + 4 * megabytes / DISK
-    return writing + a_row * rows_to_ask + earlier
+    return writing + an_image * rows_to_ask + earlier
+
+
+def seconds_an_image(context: Context, model: nn.Module, rows: Rows) -> float:
+    """In which `model` looks at one; these are a batch of them."""
+    context.probabilities(model, rows)  # the first call pays for set-up
+    began = context.clock()
+    context.probabilities(model, rows)
+    return (context.clock() - began) / len(rows)
 
 
 @torch.inference_mode()
-def _a_row(context: Context, earlier: Earlier) -> float:
-    """Seconds in which the model of an earlier run looks at one image."""
+def _seconds_an_image_of(context: Context, earlier: Earlier) -> float:
+    """In which the model of an earlier run looks at one, at its own size."""
     side, device = earlier.preprocess.size, context.fabric.device
     x, model = torch.zeros(16, 3, side, side, device=device), earlier.built.model.to(device).eval()
     model(x)
