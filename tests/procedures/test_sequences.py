@@ -105,6 +105,12 @@ def test_members_may_see_images_of_other_sizes(
         ({"method": "ensemble", "lr": 0.1}, "'lr' has no effect in the method ensemble"),
         ({"method": "pretrain", "settings": {"task": "colour"}}, "task colour: must be one of"),
         ({"method": "pretrain", "settings": {"tasks": "x"}}, "it takes task, share"),
+        (
+            {"method": "pretrain", "settings": {"share": 0.5}, "steps": 4},
+            "'share' is a part of --time-limit: no effect with --steps",
+        ),
+        ({"method": "ensemble", "weights": "none"}, "--weights none: has no effect in the method"),
+        ({"method": "fixres", "weights": "none"}, "--weights none: has no effect in the method"),
         ({"method": "baseline", "settings": {"k": 3}}, "it takes none"),
         ({"method": "supervised", "images": "more"}, "'images' has no effect"),
     ],
@@ -254,6 +260,21 @@ def test_baselines_stand_side_by_side(split_folders: Path, tmp_path: Path) -> No
     assert {one["val"]["n"] for one in told} == {8}  # all labels, each unseen
     assert run.result["method"] in names
     assert fl.load(run).predict([split_folders / "test" / "left" / "left-0-0.png"])[0].label
+
+
+def test_labels_are_not_spread_to_more_images_than_there_is_time_for(
+    split_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fewlabels.procedures import frozen
+
+    monkeypatch.setattr(frozen, "FORWARD", 0.0)
+    own = {"model": backbone(tmp_path / "model"), "img_size": 32, "batch_size": 4, "device": "cpu"}
+    own |= {"flip": "off", "rotate": "off", "time_limit": 20.0}
+    run = fl.train(split_folders, out=tmp_path / "run", method="baseline", **own)
+    told = [one["method"] for one in run.result["choice"]["candidates"]]
+    assert told == ["linear_probe", "knn", "fine-tune"]
+    said = "label_spreading: there is no time for the features of 24 images"
+    assert said in (run.path / "train.log").read_text()
 
 
 @pytest.mark.parametrize("winner", ["knn", "label_spreading", "fine-tune"])

@@ -13,6 +13,7 @@ The test images are looked at once, after everything has been decided. Every mod
 kept as it is done, so that a kill leaves the best so far.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -37,9 +38,7 @@ LONG = 10_000  # and of one that is to teach a larger net with the second half o
 # CIFAR-10, 8 minutes, one thread, one draw of development images: FlexMatch sees 250 labels 280
 # times each and ends where labels only does, 4,000 labels 16 times each and ends 7.5 points below
 PASSES = 40
-FORWARD = 2.0  # times as fast as labels only are learnt, at least, features are computed
 EMBEDDING = 0.1  # of the time that is left, at most, for the features of all images
-GRAPH = 20_000  # images that label spreading compares each with each
 FITTING = "auto.json"
 ONE_LARGER = {"rounds": 1, "grow": 1.0}
 
@@ -140,15 +139,11 @@ def too_short(begun: Begun, one: Candidate) -> str:
     """Why the time is too short to learn from unlabelled images in this way; empty where it is
     not."""
     context = begun.context
-    labels, unlabelled = len(context.data.labelled), len(context.data.unlabelled)
-    if one.way.name == SPREADING and unlabelled > GRAPH:
-        return f"{unlabelled:,} images are too many to compare each with each"
-    if context.deadline is None:
-        return ""
-    left = context.deadline - context.clock()
-    if one.way.name == SPREADING and unlabelled > EMBEDDING * left * FORWARD * begun.rate:
-        return f"there is no time for the features of {unlabelled:,} images"
-    if not one.least:
+    labels = len(context.data.labelled)
+    left = math.inf if context.deadline is None else context.deadline - context.clock()
+    if one.way.name == SPREADING:
+        return frozen.too_many(len(context.data.unlabelled), EMBEDDING * left, begun.rate)
+    if not one.least or context.deadline is None:
         return ""
     steps = left * begun.rate / one.images
     passes = steps * context.config.batch_size / labels

@@ -4,6 +4,8 @@ Each is cross-validated, or asked about the pool's validation images; the best i
 all labels. The test images are looked at once, for all of them: they choose nothing.
 """
 
+import math
+
 from fewlabels.procedures import frozen
 from fewlabels.procedures.chosen import BASELINE, Chosen, keep
 from fewlabels.procedures.compare import Way, choose, compared, folds_of
@@ -25,10 +27,16 @@ def run(context: Context) -> Chosen:
     frozen.need_head(context)
     begun = begin(context, BASELINE_SHARE, guarded=len(context.data.unlabelled) > 0)
     context, data = begun.context, begun.context.data
+    names = [name for name in FROZEN if name not in SPREADS or len(data.unlabelled)]
+    # from moments, not from the clock: a run that is resumed comes to the same
+    seconds = context.moment(FOLDS_SHARE) - context.moment(BASELINE_SHARE)
+    spent = seconds if context.deadline is not None else math.inf
+    if why := frozen.too_many(len(data.unlabelled), spent, begun.rate):
+        names = [name for name in names if name not in SPREADS]
+        context.events.say(f"{', '.join(SPREADS)}: {why}")
     ways = [
         Way(name, lambda within, _, name=name: frozen.fitted(within, name), 0.0)  # type: ignore[misc]
-        for name in FROZEN
-        if name not in SPREADS or len(data.unlabelled)
+        for name in names
     ]
     ways.append(Way(TUNED, fine_tune))
     folds = folds_of(context)

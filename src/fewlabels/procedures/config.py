@@ -57,7 +57,11 @@ RANGES = (
     ("patience", 1, math.inf),
 )
 UNTRAINED = (*FROZEN, "ensemble")
-IDLE = {"supervised": ("guard",), "fixres": ("guard", "unfreeze")}  # have no effect
+IDLE = {  # have no effect
+    "supervised": ("guard",),
+    "fixres": ("guard", "unfreeze", "weights"),
+    "ensemble": ("weights",),
+}
 # what says how a model is trained, and so nothing where it is frozen and never trained
 TRAINING = (
     "time_limit",
@@ -141,6 +145,10 @@ class Config:
             raise UserError("name one of --time-limit, --epochs and --steps, not several")
         if self.method in SEQUENCES:
             sequences.resolve(self.method, self.settings)
+        if self.method == "pretrain" and "share" in self.settings and (self.steps or self.epochs):
+            raise UserError(
+                f"setting 'share' is a part of --time-limit: no effect with --{limits[0]}"
+            )
         if self.runs and self.method not in EARLIER:
             raise UserError(
                 f"setting 'runs' has no effect in the method {self.method}; it has in "

@@ -37,6 +37,8 @@ from fewlabels.procedures.probes import (
 from fewlabels.procedures.stage import Context, Trained
 
 BASELINE = "linear_probe"  # of what learns from unlabelled images too
+GRAPH = 20_000  # images that label spreading compares each with each, where it was not asked for
+FORWARD = 2.0  # times as fast as training, at least, features are computed
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +119,16 @@ def embed_for(context: Context, methods: Sequence[str], more: Rows) -> Embedded:
         some.append(data.unlabelled)
     rows = np.unique(np.concatenate(some))
     return Embedded(rows, embedded(context, rows))
+
+
+def too_many(images: int, seconds: float, rate: float) -> str:
+    """Why labels cannot be spread to so many images in this time; empty where they can. rate:
+    images a second that training passes forward and back."""
+    if images > GRAPH:
+        return f"{images:,} images are too many to compare each with each"
+    if images > seconds * FORWARD * rate:
+        return f"there is no time for the features of {images:,} images"
+    return ""
 
 
 def fit(context: Context, method: str, seen: Embedded, labelled: Rows) -> nn.Module:
