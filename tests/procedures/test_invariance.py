@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from fewlabels.pixels.preprocess import Preprocess
-from fewlabels.procedures.invariance import decide
+from fewlabels.procedures.invariance import _flip, decide
 
 SIDE = 16
 
@@ -76,6 +76,13 @@ def test_what_mirroring_makes_another_thing_of_is_not_mirrored(tta: str) -> None
     flip, rotate = decide(context(*arrows(60), labelled=40, tta=tta), Edges())
     assert (flip.on, rotate.on) == (False, False)
     assert "of 40 labelled images 20 were recognised mirrored; 20 of 20 new ones" in str(flip)
+
+
+@pytest.mark.parametrize(("mirrored", "on"), [(16, False), (25, False), (26, True)])
+def test_ten_new_images_decide_as_well_as_many(mirrored: int, on: bool) -> None:
+    """An interval for 6 of 10 would reach down to 31 %, and mirror what is seen in 32 % only."""
+    assert _flip(mirrored, 50, 6, 10).on == on
+    assert _flip(10 * mirrored, 500, 600, 1000).on == on
 
 
 def test_what_looks_the_same_from_everywhere_is_mirrored_and_turned() -> None:
