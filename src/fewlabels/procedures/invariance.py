@@ -8,7 +8,7 @@ recognised less often than held-out images are.
 How often mirrored labelled images were recognised, relative to new ones as they are: hand signs,
 all of them right hands, 0.12 to 0.73 (133 runs with 20 to 81 labels); digits 0.12 to 0.31; CIFAR-10
 1.04 to 1.37 with 25 and 400 labels a class, more with 4; photographs of clothes 1.4 to 1.8.
-`ENOUGH` lies between. (The lower end of an interval for the new ones lies too low where ten are held
+`ENOUGH` lies between. (The lower end of an interval for the new ones is too low where ten are held
 out: by it 20 of 124 runs on the signs were mirrored.) Turned images count only where mirrored ones
 do, and as often.
 """
