@@ -143,13 +143,28 @@ def test_where_time_is_too_short_to_compare_the_favourite_is_taken(
 
 
 def begun_at(
-    images: int, seconds: float, left: float, labels: int = 20, unlabelled: int = 100, **config: Any
+    images: int,
+    seconds: float,
+    left: float,
+    labels: int = 20,
+    unlabelled: int = 100,
+    right: int = 0,
+    of: int = 0,
+    **config: Any,
 ) -> Any:
-    """Labels only has passed so many images in so many seconds, and there is so much time left."""
+    """Labels only has passed so many images in so many seconds, and there is so much time left; it
+    has so many unseen ones right."""
     own = SimpleNamespace(**{"weights": "none", "batch_size": 16, **config})
-    data = SimpleNamespace(labelled=np.arange(labels), unlabelled=np.arange(unlabelled))
-    context = SimpleNamespace(deadline=left, clock=lambda: 0.0, data=data, config=own)
-    return SimpleNamespace(context=context, rate=images / seconds)
+    data = SimpleNamespace(
+        labelled=np.arange(labels),
+        unlabelled=np.arange(unlabelled),
+        pool=SimpleNamespace(label=np.zeros(of, int)),
+    )
+    context = SimpleNamespace(
+        deadline=left, clock=lambda: 0.0, data=data, config=own, val_rows=np.arange(of)
+    )
+    judged = SimpleNamespace(val=np.eye(2)[(np.arange(of) >= right).astype(int)])
+    return SimpleNamespace(context=context, rate=images / seconds, judged=judged)
 
 
 def candidate(name: str, images: int, least: int = 100) -> Any:
@@ -187,6 +202,22 @@ def test_many_labels_are_learnt_before_images_without(labels: int, seen: str) ->
     told = auto.too_short(begun_at(1000, 5.0, 500.0, labels), candidate("flexmatch", 100))
     assert told == (seen and f"there is time to see each of {labels} labels {seen} only")
     tuned = begun_at(1000, 5.0, 500.0, labels, weights="some")
+    assert auto.too_short(tuned, candidate("flexmatch", 100)) == ""
+
+
+@pytest.mark.parametrize(
+    ("right", "of", "steps", "teaches"),
+    [(25, 50, 4000, False), (25, 50, 11000, True), (40, 50, 4000, True), (4, 10, 4000, True)],
+)
+def test_a_poor_teacher_needs_more_steps(right: int, of: int, steps: int, teaches: bool) -> None:
+    """Ten images are not enough to say that it is one."""
+    begun = begun_at(1000, 5.0, steps / 2, right=right, of=of)
+    told = auto.too_short(begun, candidate("flexmatch", 100))
+    why = (
+        f"labels only has {right} of {of} unseen images right, and there is time for {steps} steps"
+    )
+    assert told == ("" if teaches else f"{why} only")
+    tuned = begun_at(1000, 5.0, steps / 2, right=right, of=of, weights="some")
     assert auto.too_short(tuned, candidate("flexmatch", 100)) == ""
 
 
