@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from torch import nn
 from fewlabels.errors import UserError
 from fewlabels.models import catalog, from_timm
 from fewlabels.models.built import reachable
+from fewlabels.models.cnn_small import CnnSmall
 from fewlabels.models.torchvision_repair import repair
 
 LOOK_UP = socket.getaddrinfo
@@ -160,6 +162,23 @@ def test_head(name: str, side: int, path: str) -> None:
         assert logits.shape == (2, 7)
         assert logits.isfinite().all()
         assert made.pop().shape[:2] == (2, 7)
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0", "timm:mobilenetv2_050"])
+def test_a_random_head_does_not_shout(name: str) -> None:
+    """Drawn for a thousand classes, of which there are ten: the loss would begin above ln 10."""
+    torch.manual_seed(0)
+    model = catalog.build(name, 10, "none").model.train()
+    with torch.no_grad():
+        loss = nn.functional.cross_entropy(model(torch.randn(8, 3, 64, 64)), torch.arange(8))
+    assert float(loss) == pytest.approx(math.log(10), abs=0.4)
+
+
+def test_a_calm_head_is_left_as_it_was_drawn() -> None:
+    torch.manual_seed(0)
+    ours = catalog.head(catalog.build("cnn_small", 10, "none").model)[1].weight
+    torch.manual_seed(0)
+    assert torch.equal(ours, catalog.head(CnnSmall(10))[1].weight)
 
 
 def test_no_head() -> None:

@@ -24,7 +24,7 @@ from torch import nn
 
 from fewlabels.errors import UserError, one_line
 from fewlabels.models import from_timm, from_torchvision, stem, weights_file
-from fewlabels.models.built import Built, head, near
+from fewlabels.models.built import Built, calm_head, head, near
 from fewlabels.models.cnn_small import CnnSmall
 from fewlabels.models.deformable import add_deformable
 from fewlabels.models.efficientnet import efficientnet, efficientnet_l2
@@ -99,6 +99,8 @@ def build(
     size = None if size is None else _whole(name, "size", size)
     memory = {key: given.pop(key) for key in ("nearest", "neighbours") if "neighbours" in given}
     built = _source(bare, num_classes, weights == "auto", given, size)
+    if built.weights == "none" and num_classes is not None:
+        calm_head(built.model)
     if weights not in ("auto", "none"):
         note = weights_file.load(built.model, Path(weights))
         built = replace(built, weights=weights, note=note)
