@@ -79,7 +79,7 @@ def test_recipes_resolve_and_are_headed_by_command_time_and_accuracy(path: Path)
     settings = read_recipe(path)
     if "time_limit" in settings:
         settings["time_limit"] = seconds(settings["time_limit"])
-    make(Config, settings, path.name)
+    make(Config, {"data": "photos"} | settings, path.name)  # transfer is for data of one's own
     header = [line for line in path.read_text().splitlines() if line.startswith("#")]
     text = "\n".join(header)
     assert f"fewlabels train -c recipes/{path.name}" in text
