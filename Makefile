@@ -8,10 +8,10 @@ demo: .venv/ready
 	$(BIN)/fewlabels demo
 
 test: .venv/ready
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n auto
 
 test-all: .venv/ready
-	$(BIN)/pytest -q -m "slow or not slow"
+	$(BIN)/pytest -q -n auto -m "slow or not slow"
 
 lint: .venv/ready
 	$(BIN)/ruff check .
