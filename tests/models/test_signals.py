@@ -79,7 +79,9 @@ def test_small_gaussian_weights_make_a_deep_tanh_net_vanish() -> None:
 
 
 @pytest.mark.parametrize(
-    ("activation", "init"), [(nn.Tanh, nn.init.xavier_uniform_), (nn.ReLU, he)], ids=str
+    ("activation", "init"),
+    [(nn.Tanh, nn.init.xavier_uniform_), (nn.ReLU, he)],
+    ids=["tanh", "relu"],
 )
 def test_suitable_weights_let_signals_through(
     activation: Callable[[], nn.Module], init: Callable[[Tensor], object]
