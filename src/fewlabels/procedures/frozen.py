@@ -38,7 +38,7 @@ from fewlabels.procedures.stage import Context, Trained
 
 BASELINE = "linear_probe"  # of what learns from unlabelled images too
 GRAPH = 20_000  # images that label spreading compares each with each, where it was not asked for
-FORWARD = 2.0  # times as fast as training, at least, features are computed
+FORWARD = 2.0  # times as fast as training features are computed: going back costs two passes more
 
 
 @dataclass(frozen=True, eq=False)
