@@ -313,3 +313,11 @@ def test_folds_are_the_same_for_all_ways(
     fl.train(split_folders, out=tmp_path / "run", **QUICK)
     assert seen["flexmatch"] == seen["labels only"]
     assert len(seen["flexmatch"]) == compare.FOLDS
+
+
+def test_a_time_that_is_too_short_still_gives_a_model(split_folders: Path, tmp_path: Path) -> None:
+    own = {name: value for name, value in QUICK.items() if name != "steps"}
+    run = fl.train(split_folders, out=tmp_path / "run", time_limit="0.1s", **own)
+    assert run.result["test"]["n"] == 12
+    assert "--time-limit 0.1s is too short: " in (run.path / "train.log").read_text()
+    assert fl.load(run).predict([split_folders / "test" / "left" / "left-0-0.png"])[0].label

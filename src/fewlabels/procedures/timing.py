@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from fewlabels.errors import UserError
 from fewlabels.procedures.config import ROUNDS
 from fewlabels.procedures.earlier import Earlier
 from fewlabels.procedures.outcome import PSEUDO_LABELLED
@@ -17,6 +16,7 @@ from fewlabels.procedures.stage import Context
 from fewlabels.training.budget import Clock
 from fewlabels.training.folder import RunFolder
 
+LEAST = 2.0  # seconds of training, however short the time is
 DISK = 200.0  # megabytes a second, for a slow one
 CLOCK = "clock.json"
 SOME = 64  # images that a model's speed is measured on
@@ -31,11 +31,13 @@ def timed(context: Context) -> Context:
         limit = context.config.time_limit
         began = context.clock()
         deadline = None if limit is None else limit - _closing_seconds(context)
-        if limit is not None and deadline is not None and deadline < began + 1.0:
-            raise UserError(
-                f"--time-limit {limit:g}s: {began:.0f} s went into reading the images and "
-                f"{limit - deadline:.0f} s are needed at the end; give it more time"
+        if limit is not None and deadline is not None and deadline < began + LEAST:
+            # late with a model is better than in time without one
+            context.events.say(
+                f"--time-limit {limit:g}s is too short: {began:.0f} s went into reading the images "
+                f"and {limit - deadline:.0f} s are needed at the end; it trains for {LEAST:g} s"
             )
+            deadline = began + LEAST
         schedule = {"began": began, "deadline": deadline}
         context.folder.write_json("schedule.json", schedule)
     return replace(context, **schedule)
