@@ -5,7 +5,7 @@ import platform
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from importlib.metadata import version
@@ -20,13 +20,18 @@ from rich.console import Console
 from fewlabels.augment.views import compile_kernel, compiled
 from fewlabels.deploy import artefact
 from fewlabels.deploy.classifier import Classifier
+from fewlabels.deploy.predict import find
 from fewlabels.errors import UserError, one_line
+from fewlabels.evaluate.explain import gather
+from fewlabels.evaluate.explain.attribution import need_captum
+from fewlabels.evaluate.explain.images import read_given, read_learnt
 from fewlabels.models import catalog
+from fewlabels.models.built import near
 from fewlabels.models.catalog import ENSEMBLE
 from fewlabels.models.choose import choose
 from fewlabels.pixels import cache
 from fewlabels.pixels.preprocess import Preprocess
-from fewlabels.pool.pool import Pool, scan_images
+from fewlabels.pool.pool import Pool, Skipped, scan_images
 from fewlabels.procedures import (
     distil,
     ensemble,
@@ -54,9 +59,9 @@ from fewlabels.procedures.probes import FROZEN
 from fewlabels.procedures.stage import Context
 from fewlabels.procedures.start import ready
 from fewlabels.procedures.timing import mark, resumed
-from fewlabels.report import html
+from fewlabels.report import explanation, html
 from fewlabels.report import search as search_page
-from fewlabels.settings import make, one_of
+from fewlabels.settings import between, make, one_of
 from fewlabels.training.budget import Clock
 from fewlabels.training.events import Events
 from fewlabels.training.folder import RunFolder
@@ -278,6 +283,70 @@ def load(run: Run | str | Path, device: str = "cpu") -> Classifier:
     if isinstance(run, str) and run.startswith(catalog.PREFIXES):
         return artefact.pretrained(run, device)
     return artefact.load(run.path if isinstance(run, Run) else Path(run), device)
+
+
+@dataclass(frozen=True, eq=False)
+class Explained:
+    """The page about some images, what stands on it, and which files could not be read. `more`:
+    there were other images, beyond those asked for."""
+
+    path: Path
+    explanation: gather.Explanation
+    skipped: tuple[Skipped, ...]
+    more: bool
+
+
+def explain(
+    run: Run | str | Path,
+    paths: str | Path | Iterable[str | Path],
+    *,
+    out: str | Path,
+    methods: Sequence[str] = (),
+    target: str | None = None,
+    images: int = 20,
+    device: str = "cpu",
+    progress: gather.Progress | None = None,
+) -> Explained:
+    """Which pixels mattered to a run's classifier in the first `images` of `paths`: files, folders
+    and tables, as `predict` takes them.
+
+    Writes a page with pictures and numbers into the folder `out`, which must be absent or empty.
+    `methods` are names of `evaluate.explain.attribution.METHODS` (all that have a meaning for the
+    model); `target` is a class to make maps for beside the predicted one. UserError without captum,
+    for bad input, and where no image can be read.
+    """
+    need_captum()
+    gather.need_known(methods)
+    between("--images", images, 1)
+    folder = Path(out)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"-o {folder}: is there already and not empty; name a new folder")
+    classifier = load(run, device)
+    if target is not None and target not in classifier.classes:
+        raise UserError(f"--class {target}: no such class{near(target, classifier.classes)}")
+    several = [paths] if isinstance(paths, str | Path) else paths
+    size = classifier.preprocess.size
+    given = read_given(find([Path(path) for path in several]), size, images)
+    if not given.names:
+        first = given.skipped[0] if given.skipped else Skipped("explain", "name images")
+        raise UserError(f"{first.name}: {first.reason}; there is no image to explain")
+    found = gather.explain(
+        classifier.model,
+        classifier.preprocess,
+        classifier.classes,
+        given,
+        read_learnt(run.path if isinstance(run, Run) else Path(run), size),
+        methods=methods,
+        target=None if target is None else classifier.classes.index(target),
+        tta=classifier.tta,
+        progress=progress,
+    )
+    name = str(run.path if isinstance(run, Run) else run)
+    try:
+        page = explanation.write(found, folder, name, given.skipped)
+    except OSError as error:
+        raise UserError(f"-o {folder}: cannot be written ({error.strerror})") from error
+    return Explained(page, found, given.skipped, given.more)
 
 
 def _execute(

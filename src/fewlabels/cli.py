@@ -324,6 +324,53 @@ def predict(
 
 
 @app.command()
+def explain(
+    run: RunPath,
+    paths: Annotated[list[Path], typer.Argument(metavar="PATHS…", help="Images, folders, tables.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The folder; absent or empty.")],
+    methods: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--method",
+            metavar="NAME",
+            help="grad_cam, guided_grad_cam, integrated_gradients, occlusion; repeatable. (all)",
+        ),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option("--class", help="Also what speaks for this class.")
+    ] = None,
+    images: Annotated[int, typer.Option(help="At most so many, the first.")] = 20,
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+) -> None:
+    """Which pixels mattered, layer by layer, and whether to believe it: pictures and one page."""
+    from rich.progress import Progress
+
+    from fewlabels import api
+
+    console = _console()
+    bar = Progress(console=console, transient=True, disable=not console.is_terminal)
+    task = bar.add_task("reading", total=None)
+    with bar:
+        found = api.explain(
+            str(run),
+            paths,
+            out=out,
+            methods=methods or (),
+            target=target,
+            images=images,
+            device=device,
+            progress=lambda what, done, of: bar.update(
+                task, description=what, completed=done, total=of
+            ),
+        )
+    for item in found.skipped:
+        console.print(f"left out: {item.name} ({item.reason})", markup=False, soft_wrap=True)
+    more = "; there are more: --images N" if found.more else ""
+    count = len(found.explanation.images)
+    console.print(f"{found.path}: {count} images{more}", markup=False, soft_wrap=True)
+
+
+@app.command()
 def export(
     run: RunPath,
     form: Annotated[str, typer.Option("--format", help="What for: backbone.")],
