@@ -271,6 +271,16 @@ def test_copies_in_a_group_add_nothing() -> None:
             assert by_image < 0.5 * width, name
 
 
+def test_copies_add_nothing_to_a_class_of_few_images_either() -> None:
+    label = np.repeat([0, 1], [100, 10])
+    right = np.arange(110) % 10 > 0
+    right[100:105] = False
+    once = balanced_accuracy(label, right)
+    groups = np.repeat(np.arange(110), 10)
+    found = balanced_accuracy(np.repeat(label, 10), np.repeat(right, 10), groups)
+    assert found.high - found.low == pytest.approx(once.high - once.low, rel=0.1)
+
+
 @pytest.mark.parametrize(
     ("call", "line"),
     [

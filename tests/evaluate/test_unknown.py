@@ -7,7 +7,91 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from fewlabels.errors import UserError
 from fewlabels.evaluate.intervals import wilson
-from fewlabels.evaluate.unknown import auroc, conformal_threshold, detection, fpr_at_95
+from fewlabels.evaluate.unknown import (
+    auroc,
+    conformal_threshold,
+    detection,
+    familiar,
+    fpr_at_95,
+    strangeness,
+)
+
+
+def seen(n: int, seed: int, classes: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Embeddings [n, 8] about a direction for each class, means of a first map [n, 4], labels."""
+    rng = np.random.default_rng(seed)
+    label = np.arange(n) % classes
+    embeddings = np.eye(8)[label] * 5 + rng.normal(size=(n, 8))
+    mix = np.random.default_rng(0).normal(size=(4, 4))
+    return embeddings, rng.normal(size=(n, 4)) @ mix + 2, label
+
+
+def test_strangeness_by_hand() -> None:
+    embeddings = np.array([[2.0, 0], [4, 0], [0, 3], [0, 1]])
+    first = np.array([[1.0, 0], [-1, 0], [0, 1], [0, -1]])  # covariance I/2, so no shrinkage
+    of = familiar(embeddings, np.array([0, 0, 1, 1]), first)
+    found = strangeness(
+        of, np.array([[1.0, 0], [1, 1], [-1, -1], [0, 0]]), np.array([[0.0, 0]] * 4)
+    )
+    assert found == pytest.approx([0, 10 * (1 - 0.5**0.5), 10 * (1 + 0.5**0.5), 10])
+    far = strangeness(of, embeddings[:1], np.array([[3.0, 4]]))
+    assert far == pytest.approx(np.sqrt(2 * 25 / 2))
+    without = familiar(embeddings, np.array([0, 0, 1, 1]))
+    assert strangeness(without, np.array([[1.0, 1]])) == pytest.approx(10 * (1 - 0.5**0.5))
+
+
+def test_the_first_map_is_measured_by_the_inverse_covariance() -> None:
+    embeddings, first, label = seen(4000, 1)
+    x = seen(50, 2)[1]
+    of = familiar(embeddings, label, first)
+    alone = strangeness(familiar(embeddings, label), np.zeros((50, 8)))
+    centred = x - first.mean(0)
+    expected = np.sqrt((centred * np.linalg.solve(np.cov(first.T), centred.T).T).sum(1) / 4)
+    found = strangeness(of, np.zeros((50, 8)), x) - alone
+    assert found == pytest.approx(expected, rel=0.02)
+
+
+def test_strangeness_does_not_depend_on_order_scale_or_names() -> None:
+    embeddings, first, label = seen(30, 1)
+    fresh, x, _ = seen(20, 2)
+    expected = strangeness(familiar(embeddings, label, first), fresh, x)
+    order = np.random.default_rng(0).permutation(30)
+    moved = familiar(embeddings[order], np.array([7, 2, 4])[label[order]], first[order])
+    assert strangeness(moved, fresh, x) == pytest.approx(expected)
+    lengths = np.linspace(0.1, 9, 30)[:, None]
+    scaled = familiar(lengths * embeddings, label, 5 * first)
+    assert strangeness(scaled, 0.1 * fresh, 5 * x) == pytest.approx(expected)
+
+
+def test_strangers_of_both_kinds_are_flagged_and_known_images_are_not() -> None:
+    embeddings, first, label = seen(30, 1)
+    of = familiar(embeddings, label, first)
+    val, val_first, _ = seen(60, 2)
+    threshold = conformal_threshold(strangeness(of, val, val_first)).value
+    assert threshold is not None
+    known, known_first, _ = seen(400, 3)
+    scores = strangeness(of, known, known_first)
+    assert (scores > threshold).mean() < 0.12
+    other_class = np.roll(known, 4, axis=1)
+    for strangers in (
+        strangeness(of, other_class, known_first),
+        strangeness(of, known, known_first + 25),
+    ):
+        assert (strangers > threshold).mean() > 0.9
+        assert auroc(scores, strangers).value > 0.97
+
+
+def test_one_label_a_class_is_enough_and_none_is_not() -> None:
+    embeddings, first, label = seen(3, 1)
+    assert np.isfinite(strangeness(familiar(embeddings, label, first), embeddings, first)).all()
+    same = familiar(embeddings, label, np.ones((3, 4)))
+    assert np.isfinite(strangeness(same, embeddings, first)).all()
+    with pytest.raises(UserError, match="familiar"):
+        familiar(embeddings, np.array([0, -1, 1]), first)
+    with pytest.raises(UserError, match="familiar"):
+        familiar(embeddings[:1], label[:1])
+    with pytest.raises(UserError, match="first map"):
+        strangeness(familiar(embeddings, label, first), embeddings)
 
 
 def test_the_threshold_by_hand() -> None:

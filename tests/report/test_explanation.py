@@ -164,6 +164,10 @@ def test_trust_needs_images(won: int, n: int, says: str) -> None:
     assert "50.0 %" in text
 
 
+def test_no_sign_is_written_before_nothing() -> None:
+    assert "rank correlation 0.00," in explanation.trust(check(5, 5, -0.004))
+
+
 @pytest.mark.parametrize(
     ("same", "says"), [(0.1, "destroyed"), (-0.1, "destroyed"), (0.45, "in part"), (0.8, "hardly")]
 )

@@ -1,19 +1,55 @@
 """Unknown images: which belong to none of the classes, and how well that can be told.
 
-A score says how strange an image is; images above a threshold are flagged.
+The score asks two things of an image. Does the head see it in the direction of a class? And do the
+first layers see that kind of picture at all? Images above a threshold are flagged.
+
+    10 (1 - max_c cos(e, m_c)) + sqrt((x - m)ᵀ S⁻¹ (x - m) / C)
+
+e is the embedding and m_c the mean direction of those of class c; x [C] is the mean of each channel
+of the last of the model's largest maps, m and S its mean and covariance (Ledoit and Wolf 2004).
+Labelled images alone say what is familiar. With unlabelled ones as well, held-out classes are told
+a little better (AUROC +0.01), but strangers that are a fifth of these pass for familiar (-0.1).
+
+Measured: AUROC of three held-out classes, and of far strangers (other kinds of pictures, noise, one
+colour), means of 3 seeds. `cnn_small`, labels only and FixMatch, with 5 to 10 labels a class on
+digits and hand signs (91 to 98 % right) and with 60 on CIFAR-10 (40 to 51 %); a linear probe of
+MobileNetV2 with 10 on signs and CIFAR-10 (54 to 77 %). The 10 was chosen among 3, 10 and 30 there.
+
+                                 digits, signs      CIFAR-10           probe
+                                 classes   far      classes   far      classes   far
+    max softmax                  0.87      0.98     0.59      0.54     0.59      0.47
+    energy (Liu 2020)            0.84      0.99     0.61      0.56     0.59      0.41
+    nearest labelled (Sun 2022)  0.89      0.98     0.56      0.57     0.67      0.88
+    this score                   0.87      1.00     0.53      0.91     0.66      0.93
+
+Of the far strangers it flags 100, 58 and 73 %, with thresholds from 35 to 140 validation images;
+max softmax 81, 11 and 5 %. New classes of the same kind of picture are found where the classes
+themselves are known well: 24 % of them, and 5 % (as many as of known images) on CIFAR-10.
 """
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import beta, rankdata
+from sklearn.covariance import ledoit_wolf
 
 from fewlabels.errors import UserError
-from fewlabels.evaluate.intervals import Estimate, Values, scored, share
+from fewlabels.evaluate.intervals import Array, Estimate, Values, scored, share
 
 FLAGGED = 0.05  # of known images that are flagged
+CLOSE = 0.1  # a distance of directions that weighs as much as a typical one of first maps
 _DRAWS = 2000
+
+
+@dataclass(frozen=True, eq=False)
+class Familiar:
+    """What the labelled images look like to a model; small enough to lie beside its weights."""
+
+    directions: Values  # [K, D] of length 1: the mean of each class's embeddings
+    centre: Values  # [C] of the first map; C = 0 for a model that makes none
+    precision: Values  # [C, C]
 
 
 @dataclass(frozen=True)
@@ -27,6 +63,37 @@ class Threshold:
     value: float | None
     flagged: Estimate
     why: str = ""
+
+
+def familiar(embeddings: Array, label: NDArray[np.int64], first: Array | None = None) -> Familiar:
+    """From labelled images: embeddings [N, D], label [N] and means of the first map [N, C].
+
+    UserError for fewer than two images, or one without a label.
+    """
+    if len(label) < 2 or label.min() < 0 or len(embeddings) != len(label):
+        raise UserError(
+            f"unknown images: {len(label)} labels cannot say what is familiar; it takes 2"
+        )
+    unit = _unit(embeddings)
+    means = np.stack([unit[label == c].mean(0) for c in np.unique(label)])
+    if first is None:
+        return Familiar(_unit(means), np.zeros(0), np.zeros((0, 0)))
+    x = first.astype(np.float64)
+    covariance, _ = ledoit_wolf(x)
+    return Familiar(_unit(means), x.mean(0), np.linalg.pinv(covariance, hermitian=True))
+
+
+def strangeness(of: Familiar, embeddings: Array, first: Array | None = None) -> Values:
+    """The score [N] of images from their embeddings [N, D] and the means of their first map [N, C];
+    these are needed where the labelled images' were given."""
+    score: Values = (1 - (_unit(embeddings) @ of.directions.T).max(1)) / CLOSE
+    if not len(of.centre):
+        return score
+    if first is None:
+        raise UserError("unknown images: the score needs the means of the first map")
+    x = first - of.centre
+    squared = ((x @ of.precision) * x).sum(1)
+    return score + np.sqrt(np.maximum(squared, 0) / len(of.centre))
 
 
 def conformal_threshold(scores: Values, flagged: float = FLAGGED) -> Threshold:
@@ -107,3 +174,11 @@ def fpr_at_95(known: Values, strangers: Values, seed: int = 0) -> Estimate:
     variance = float((rng.binomial(n, passed) / n).var())
     trials = min(float(n), value * (1 - value) / variance) if variance > 0 else float(n)
     return scored(value, trials, n)
+
+
+def _unit(x: Array) -> Values:
+    """Rows of length 1; a row of zeros, which has no direction, stays."""
+    wide = x.astype(np.float64)
+    length = np.linalg.norm(wide, axis=1, keepdims=True)
+    found: Values = wide / np.where(length > 0, length, 1)
+    return found

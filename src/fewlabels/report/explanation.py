@@ -139,7 +139,7 @@ def _won(check: Check) -> int:
 
 
 def _signed(value: float) -> str:
-    return f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _images(n: int) -> str:

@@ -24,7 +24,7 @@ from fewlabels.settings import one_of
 
 ALIKE = 5  # labelled images beside each one
 CHANNELS, EXCITING = 6, 5  # of the last map, and images for each
-DELETED, REDRAWN = 20, 4  # images for each of the two checks, at most
+CHECKED, FEW = 20, 4  # images for the checks; for random weights where a map takes many passes
 
 Progress = Callable[[str, int, int], None]  # (what, done, total)
 
@@ -172,7 +172,8 @@ def _check(
     maps: NDArray[np.float32],
     border: NDArray[np.bool_],
 ) -> Check:
-    some, few = (_spread(len(x), most) for most in (DELETED, REDRAWN))
+    some = _spread(len(x), CHECKED)
+    few = some if METHODS[method].passes == 1 else _spread(len(x), FEW)
     return Check(
         method,
         deletion(net.model, x[some], target[some], maps[some], border[some]),
