@@ -143,22 +143,23 @@ def test_motion_changes_nothing_along_stripes() -> None:
     assert distance(blur.moved(x, 15, 8, 90), x) > 0.02
 
 
-@severities
-@sides
-def test_zoom_blur_is_the_mean_of_zooms(side: int, severity: int) -> None:
-    count, step = TABLES[side]["zoom_blur"][severity - 1]
-    x = unit(scene(32, 44))
-    middle = (np.array(x.shape[:2]) - 1) / 2
-    total = x.astype(float)
-    for k in range(int(count)):
-        z = 1 + k * step
-        start = middle - middle / z
-        total += np.stack(
-            [ndimage.affine_transform(x[..., c], [1 / z, 1 / z], start, order=1) for c in range(3)],
-            -1,
-        )
-    ours = blur.zoom_blur(x, (count, step), 1.0, NO_DRAWS)
-    assert np.allclose(ours, total / (count + 1), atol=1e-5)
+def test_zooms_by_hand() -> None:
+    assert blur.trimmed_zoom(32, 1.0) == (0, 1)
+    # 32 points from 0 to 31 spread over 33, none trimmed: the last 31/32 of the way to a 33rd
+    assert blur.trimmed_zoom(32, 1.02) == (0, 31 / 32)
+    # 31 of 32 points, the first ones, spread over 33
+    assert blur.trimmed_zoom(32, 1.06) == (0, 30 / 32)
+    # 26 of 32 points from the fourth on, spread over 32
+    assert blur.trimmed_zoom(32, 1.25) == (3, 25 / 31)
+
+
+def test_an_enlarged_zoom_blur_is_the_same_picture() -> None:
+    """A ramp stays one: each pixel of twice the size sees a quarter of a pixel to either side."""
+    ramp = np.arange(32, dtype=np.float32)[:, None, None].repeat(32, 1).repeat(3, 2)
+    small = blur.zoom_blur(ramp, (12, 0.01), 1.0, NO_DRAWS)
+    large = ((np.arange(64, dtype=np.float32) - 0.5) / 2)[:, None, None].repeat(64, 1).repeat(3, 2)
+    seen = blur.zoom_blur(large, (12, 0.01), 2.0, NO_DRAWS).reshape(32, 2, 64, 3).mean(1)
+    assert np.allclose(seen[2:-2, ::2], small[2:-2], atol=1e-4)
 
 
 def test_glass_takes_colours_as_numpys_swap_of_two_pixels_does() -> None:

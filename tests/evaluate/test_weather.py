@@ -69,32 +69,6 @@ def test_ice_has_the_colours_of_the_photographs(which: int, small: bool) -> None
     assert all(distance(255 * other, picture) > 5 for other in others)
 
 
-def test_plasma_point_by_point() -> None:
-    side, decay = 8, 1.7
-    cloud = np.zeros((side, side))
-    rng = np.random.default_rng(4)
-    step, amount = side, 1.0
-
-    def fill(dy: int, dx: int, arms: list[tuple[int, int]]) -> None:
-        at = range(0, side, step)
-        by = rng.uniform(-amount, amount, (len(at), len(at)))
-        for i in at:
-            for j in at:
-                y, x = i + dy, j + dx
-                around = [cloud[(y + a) % side, (x + b) % side] for a, b in arms]
-                cloud[y, x] = sum(around) / 4 + by[i // step, j // step]
-
-    while step > 1:
-        h = step // 2
-        fill(h, h, [(-h, -h), (-h, h), (h, -h), (h, h)])
-        fill(0, h, [(0, -h), (0, h), (-h, 0), (h, 0)])
-        fill(h, 0, [(0, -h), (0, h), (-h, 0), (h, 0)])
-        step, amount = h, amount / decay**2
-    expected = (cloud - cloud.min()) / (cloud.max() - cloud.min())
-    ours = weather.plasma(side, decay, np.random.default_rng(4))
-    assert np.allclose(ours, expected, atol=1e-6)
-
-
 @severities
 @sides
 def test_fog_lies_between_its_bounds(side: int, severity: int) -> None:

@@ -117,18 +117,23 @@ def motion_blur(x: Reals, strength: Strength, scale: float, rng: Generator) -> R
 # ---- zoom ----
 
 
+Line = tuple[
+    float, float
+]  # where the first pixel of a row or column reads, and the step from there
+
+
 @njit(nogil=True, cache=True)
-def _add_zoom(x: Reals, zoom: float, total: Reals) -> None:
-    """Adds x, enlarged by `zoom` about its middle, between pixels linearly."""
+def _add_zoom(x: Reals, down: Line, right: Line, total: Reals) -> None:
+    """Adds x, read along these lines, between pixels linearly."""
     height, width = x.shape[:2]
     left, part = np.empty(width, np.int64), np.empty(width, np.float32)
     for j in range(width):
-        u = (width - 1) / 2 + (j - (width - 1) / 2) / zoom
+        u = min(max(right[0] + j * right[1], 0.0), width - 1.0)
         left[j] = min(int(u), width - 2)
         part[j] = u - left[j]
     row = np.empty((width, 3), np.float32)
     for i in range(height):
-        v = (height - 1) / 2 + (i - (height - 1) / 2) / zoom
+        v = min(max(down[0] + i * down[1], 0.0), height - 1.0)
         top = min(int(v), height - 2)
         share = np.float32(v - top)
         for j in range(width):
@@ -142,18 +147,40 @@ def _add_zoom(x: Reals, zoom: float, total: Reals) -> None:
 
 def zoomed(x: Reals, zoom: float) -> Reals:
     """The middle of x [H, W, 3], enlarged by `zoom` >= 1 to the size of x."""
+    down, right = (((side - 1) / 2 * (1 - 1 / zoom), 1 / zoom) for side in x.shape[:2])
     result = np.zeros_like(x)
-    _add_zoom(x, zoom, result)
+    _add_zoom(x, down, right, result)
     return result
+
+
+def trimmed_zoom(n: int, zoom: float) -> Line:
+    """A line of n points as the authors zoom it: from its middle a whole number of points, spread
+    linearly over `zoom` times as many, ends on ends, and of these the middle n. It may lie up to a
+    point off the middle, which shows at 32 pixels."""
+    taken = math.ceil(n / zoom)
+    spread = round(taken * zoom)
+    step = (taken - 1) / (spread - 1)
+    return (n - taken) // 2 + (spread - n) // 2 * step, step
 
 
 def zoom_blur(x: Reals, strength: Strength, scale: float, rng: Generator) -> Reals:
     """The mean of the image and of its zooms 1, 1 + step, 1 + 2 step ..."""
     count, step = int(strength[0]), strength[1]
+    shape, drawn = x.shape[:2], drawn_shape(x, scale)
     total = x.copy()
     for k in range(count):
-        _add_zoom(x, 1 + step * k, total)
+        down, right = (
+            _at_size(trimmed_zoom(n, 1 + step * k), side / n)
+            for n, side in zip(drawn, shape, strict=True)
+        )
+        _add_zoom(x, down, right, total)
     return total / np.float32(count + 1)
+
+
+def _at_size(line: Line, scale: float) -> Line:
+    """The same line over `scale` times as many pixels: their edges stay where they were."""
+    first, step = line
+    return (first + 0.5 - step / 2) * scale + step / 2 - 0.5, step
 
 
 # ---- glass and Gaussian ----

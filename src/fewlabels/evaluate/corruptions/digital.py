@@ -94,44 +94,53 @@ def smoothed_noise(shape: tuple[int, int], sigma: float, rng: Generator) -> Real
 
 
 @njit(nogil=True, cache=True)
-def _folded(at: float, side: int) -> float:
-    """A coordinate back in the image, which is mirrored at its last pixels."""
-    period = 2.0 * (side - 1)
-    at = abs(at) % period
-    return min(at, period - at)
+def _folded(at: float, side: int, beyond: float) -> float:
+    """A coordinate back in the image, which is mirrored `beyond` the middle of its last pixels."""
+    period = 2 * (side - 1 + 2 * beyond)
+    at = abs(at + beyond) % period
+    return min(max(min(at, period - at) - beyond, 0.0), side - 1.0)
 
 
 @njit(nogil=True, cache=True)
-def _warp(x: Reals, m: NDArray[np.float64], right: Reals, down: Reals, out: Reals) -> None:
-    """out [i, j] is x at m (j + right [i, j], i + down [i, j], 1), between pixels linearly."""
+def _read(x: Reals, right: Reals, down: Reals, beyond: float, out: Reals) -> None:
+    """out [i, j] is x at (right [i, j], down [i, j]), between pixels linearly."""
     height, width = x.shape[:2]
     for i in range(height):
         for j in range(width):
-            u = _folded(j + right[i, j], width)
-            v = _folded(i + down[i, j], height)
-            a = _folded(m[0, 0] * u + m[0, 1] * v + m[0, 2], width)
-            b = _folded(m[1, 0] * u + m[1, 1] * v + m[1, 2], height)
-            k, n = min(int(a), width - 2), min(int(b), height - 2)
-            p, q = np.float32(a - k), np.float32(b - n)
+            u = _folded(right[i, j], width, beyond)
+            v = _folded(down[i, j], height, beyond)
+            k, n = min(int(u), width - 2), min(int(v), height - 2)
+            p, q = np.float32(u - k), np.float32(v - n)
             for c in range(3):
                 top = x[n, k, c] + p * (x[n, k + 1, c] - x[n, k, c])
                 bottom = x[n + 1, k, c] + p * (x[n + 1, k + 1, c] - x[n + 1, k, c])
                 out[i, j, c] = top + q * (bottom - top)
 
 
+def read(x: Reals, right: Reals, down: Reals, beyond: float) -> Reals:
+    """x [H, W, 3] at the coordinates `right` and `down` [H, W], between pixels linearly.
+
+    Outside the image is mirrored: at the middle of its last pixels, or 0.5 `beyond`, at their edge.
+    """
+    out = np.empty_like(x)
+    _read(x, right, down, beyond, out)
+    return out
+
+
 def elastic_transform(x: Reals, strength: Strength, scale: float, rng: Generator) -> Reals:
-    """An affine map that moves three points about the middle, and a smooth displacement."""
+    """An affine map that moves three points about the middle, and then a smooth displacement."""
     amount, sigma, jitter = strength
     height, width = x.shape[:2]
     middle, third = np.array([width // 2, height // 2], float), min(height, width) // 3
     points = middle + third * np.array([[1, 1], [1, -1], [-1, -1]])
     targets = points + rng.uniform(-jitter, jitter, (3, 2)) * scale
     back = np.linalg.solve(np.column_stack([targets, np.ones(3)]), points).T  # [2, 3]
+    i, j = np.arange(height)[:, None], np.arange(width)
+    right, down = (row[0] * j + row[1] * i + row[2] for row in back)
+    turned = read(x, right, down, 0.0)
     shape = drawn_shape(x, scale)
     right, down = (
-        fitted(smoothed_noise(shape, sigma, rng), height, width) * np.float32(amount * scale)
+        fitted(smoothed_noise(shape, sigma, rng), height, width) * np.float64(amount * scale)
         for _ in range(2)
     )
-    result = np.empty_like(x)
-    _warp(x, np.ascontiguousarray(back), right, down, result)
-    return result
+    return read(turned, j + right, i + down, 0.5)

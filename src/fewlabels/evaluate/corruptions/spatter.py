@@ -62,7 +62,7 @@ def _box(x: Reals) -> NDArray[np.float64]:
 
 def _equalised(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """The whole part of x [h, w], which is in 0..255, by its share of the pixels, 0..255."""
-    level = x.astype(np.uint8)
+    level = (x + 1e-6).astype(np.uint8)  # a mean of whole numbers must not fall short of one
     below = np.cumsum(np.bincount(level.ravel(), minlength=256)).astype(float)
     first = below[below > 0][0]
     table = np.rint(255 * np.clip(below - first, 0, None) / max(level.size - first, 1))
