@@ -140,18 +140,24 @@ def glass_blur(x: Array, c: Strength, rng: Generator) -> Array:
 # ---- weather ----
 
 
-def snow(x: Array, c: Strength, rng: Generator) -> Array:
-    mean, sigma, zoom, least, radius, blur, left = c
-    side = len(x)
+def flakes(side: int, c: Strength, rng: Generator) -> Array:
+    mean, sigma, zoom, least = c
     part = math.ceil(side / zoom)
     layer = ndimage.zoom(rng.normal(mean, sigma, (part, part)), zoom, order=1)
     trim = (len(layer) - side) // 2
     layer = layer[trim : trim + side, trim : trim + side]
-    layer = np.clip(np.where(layer < least, 0, layer), 0, 1)
-    layer = motion(layer, radius, blur, rng.uniform(-135, -45))[..., None]
+    return np.clip(np.where(layer < least, 0, layer), 0, 1)
+
+
+def snowed(x: Array, falling: Array, left: float) -> Array:
     grey = (0.299 * x[..., 0] + 0.587 * x[..., 1] + 0.114 * x[..., 2])[..., None]
     x = left * x + (1 - left) * np.maximum(x, grey * 1.5 + 0.5)
-    return x + layer + np.rot90(layer, 2)
+    return x + falling[..., None] + np.rot90(falling, 2)[..., None]
+
+
+def snow(x: Array, c: Strength, rng: Generator) -> Array:
+    layer = flakes(len(x), c[:4], rng)
+    return snowed(x, motion(layer, c[4], c[5], rng.uniform(-135, -45)), c[6])
 
 
 def frost(x: Array, c: Strength, rng: Generator) -> Array:

@@ -158,6 +158,11 @@ def test_what_cannot_be_corrupted_is_refused(
         corrupt(image, name, severity)
 
 
+def test_a_seed_is_not_negative() -> None:
+    with pytest.raises(UserError, match="seed -1: must be 0 or more"):
+        corrupt(scene(32, 32), "fog", 1, seed=-1)
+
+
 # ---- scores ----
 
 

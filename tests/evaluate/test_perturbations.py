@@ -1,8 +1,11 @@
 """The perturbation sequences against their definitions, and the rates at which predictions flip."""
 
 import math
+import zlib
+from collections.abc import Callable
 from itertools import pairwise
 
+import definitions
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -137,7 +140,7 @@ def zoom(size: float, small: bool) -> NDArray[np.float64]:
         ("rotate", 25, turn(10, False)),
         ("scale", 0, zoom(0.4, False)),
         ("scale", 30, zoom(1.15, False)),
-        ("shear", 20, np.array([[1, -math.tan(math.radians(5)), 0], [0, 1, 0], [0, 0, 1]])),
+        ("shear", 20, np.array([[1, math.tan(math.radians(5)), 0], [0, 1, 0], [0, 0, 1]])),
     ],
 )
 def test_geometry_against_scipy(name: str, frame: int, back: NDArray[np.float64]) -> None:
@@ -196,23 +199,30 @@ def test_gaussian_blur_widens() -> None:
         assert abs(made[i] - theirs).max() <= 0.51
 
 
-def test_motion_turns_and_snow_falls_from_the_same_flakes() -> None:
-    dot = np.zeros((224, 224, 3), np.uint8)
-    dot[112, 112] = 255
-    made = frames(dot, "motion_blur")
-    for i, degrees in ((0, -120), (15, -60), (30, 0)):
-        y, x = np.nonzero(made[i][..., 0])
-        reach = np.argmax((y - 112) ** 2 + (x - 112) ** 2)
-        # what lies in the direction of the blur reaches the middle: the trail is on the other side
-        trail = math.degrees(math.atan2(112 - y[reach], 112 - x[reach]))
-        assert trail == pytest.approx(degrees, abs=5)
-    black = np.zeros((224, 224, 3), np.uint8)
-    snow = frames(black, "snow").astype(float)
-    whitened = 0.15 * 0.5 * 255
-    fallen = (snow - whitened).mean((1, 2, 3))
-    assert fallen.min() > 1
-    assert fallen == pytest.approx(np.full(31, fallen.mean()), rel=0.1)
-    assert apart(snow[0], snow[30]) > 2 * apart(snow[0], snow[1])
+@pytest.mark.parametrize(
+    ("side", "radius", "sigma", "angle"),
+    [(224, 10, 3, lambda i: 4 * (i - 30)), (32, 6, 1.8, lambda i: 9 * (i - 20))],
+)
+def test_motion_turns(side: int, radius: float, sigma: float, angle: Callable[[int], int]) -> None:
+    image = picture(side, side)
+    made = frames(image, "motion_blur")
+    for i in (0, 7, 20):
+        theirs = 255 * definitions.motion(image / 255, radius, sigma, angle(i))
+        assert abs(made[i] - theirs).max() <= 0.51
+
+
+@pytest.mark.parametrize(("side", "zoom", "radius", "sigma"), [(224, 3, 14, 4), (32, 2, 10, 2)])
+def test_the_same_flakes_fall_ever_otherwise(
+    side: int, zoom: float, radius: float, sigma: float
+) -> None:
+    image = picture(side, side)
+    made = frames(image, "snow", seed=4, number=9)
+    rng = np.random.default_rng([4, zlib.crc32(b"snow"), 9])
+    layer = definitions.flakes(side, (0.05, 0.3, zoom, 0.5), rng)
+    for i in (0, 11, 30):
+        falling = definitions.motion(layer, radius, sigma, 4 * i - 150)
+        theirs = 255 * np.clip(definitions.snowed(image / 255, falling, 0.85), 0, 1)
+        assert abs(made[i] - theirs).max() <= 0.51
 
 
 @names
@@ -244,6 +254,8 @@ def test_what_is_unknown_is_refused() -> None:
         frames(picture(32, 32), "fog")
     with pytest.raises(UserError, match="too small"):
         frames(picture(7, 32), "tilt")
+    with pytest.raises(UserError, match="seed -1: must be 0 or more"):
+        frames(picture(32, 32), "snow", seed=-1)
 
 
 # ---- rates ----

@@ -8,7 +8,6 @@ with the shorter side.
 """
 
 import math
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count, islice
 
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fewlabels.errors import UserError
-from fewlabels.evaluate.corruptions import Corruption, blur, checked, noise, weather
+from fewlabels.evaluate.corruptions import Corruption, blur, checked, draws, noise, weather
 from fewlabels.evaluate.corruptions.canvas import (
     Bytes,
     Reals,
@@ -142,7 +141,7 @@ def _scale(i: int, small: bool, scale: float, diagonal: float) -> Matrix:
 
 
 def _shear(i: int, small: bool, scale: float, diagonal: float) -> Matrix:
-    return np.array([[1, math.tan(math.radians(i - 15)), 0], [0, 1, 0], [0, 0, 1]])
+    return np.array([[1, math.tan(math.radians(15 - i)), 0], [0, 1, 0], [0, 0, 1]])
 
 
 PERTURBATIONS: dict[str, Sequence] = {
@@ -180,8 +179,7 @@ def frames(
     height, width = checked(image)
     small, scale = is_small(height, width), scale_of(height, width)
     length = OTHER_FRAMES.get((name, small), FRAMES)
-    rng = np.random.default_rng([seed, zlib.crc32(name.encode()), number])
-    made = known[name](unit(image), small, scale, rng)
+    made = known[name](unit(image), small, scale, draws(seed, name, number))
     return np.stack([levels(x) for x in islice(made, min(length, limit or length))])
 
 

@@ -66,8 +66,8 @@ def corrupt(image: Bytes, name: str, severity: int, seed: int = 0, number: int =
     """A uint8 image [H, W, 3], at least 8 pixels a side, corrupted: one of the same shape.
 
     A function of its arguments: the draws are those of (seed, name, severity, number), where
-    `number` is the image's in its pool. UserError for an unknown name or severity, or an image of
-    another form.
+    `number` is the image's in its pool. UserError for an unknown name or severity, a negative seed,
+    or an image of another form.
     """
     if name not in _ALL:
         raise UserError(f"unknown corruption {name!r}; there are {', '.join(_ALL)}")
@@ -75,8 +75,7 @@ def corrupt(image: Bytes, name: str, severity: int, seed: int = 0, number: int =
         raise UserError(f"a corruption's severity is 1 to 5, not {severity}")
     height, width = checked(image)
     table = CIFAR if is_small(height, width) else IMAGENET
-    rng = np.random.default_rng([seed, zlib.crc32(name.encode()), severity, number])
-    strength = table[name][severity - 1]
+    strength, rng = table[name][severity - 1], draws(seed, name, severity, number)
     return levels(_ALL[name](unit(image), strength, scale_of(height, width), rng))
 
 
@@ -87,6 +86,13 @@ def corrupted(images: Bytes, name: str, severity: int, seed: int = 0, first: int
     for i, image in enumerate(images):
         result[i] = corrupt(image, name, severity, seed, first + i)
     return result
+
+
+def draws(seed: int, name: str, *of: int) -> Generator:
+    """The random numbers for one image. UserError for a negative seed."""
+    if seed < 0:
+        raise UserError(f"seed {seed}: must be 0 or more")
+    return np.random.default_rng([seed, zlib.crc32(name.encode()), *of])
 
 
 def checked(image: Bytes) -> tuple[int, int]:
