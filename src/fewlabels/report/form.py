@@ -1,5 +1,6 @@
 """How numbers are written."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,6 +40,11 @@ def points(value: float) -> str:
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "\N{MINUS SIGN}")
 
 
+def plain_points(value: float) -> str:
+    """0.0213 -> 2.1, of a gap that has no sign"""
+    return f"{100 * value:.1f}"
+
+
 def count(value: float) -> str:
     """40000 -> 40,000"""
     return f"{value:,.0f}"
@@ -63,3 +69,8 @@ def beside(result: dict[str, Any]) -> str:
     """What the run is compared with: labels only, or a run as it was before."""
     before = (result.get("baseline") or {}).get("method") == "before"
     return "the run before" if before else "labels only"
+
+
+def last_part(path: str) -> str:
+    """photos/birds/ -> birds: what people call their data"""
+    return re.split(r"[/\\]", path.rstrip("/\\"))[-1] or path

@@ -6,12 +6,15 @@ an inner stretched viewBox.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from markupsafe import Markup, escape
 
 Format = Callable[[float], str]
+
+# of a reliability diagram, in per cent of its height: where the square ends, where the bars begin
+SQUARE, STRIP = 78.0, 84.0
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,17 @@ class Curve:
     style: str  # classes of the style sheet
     dots: bool = False
     band: list[tuple[float, float, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Bin:
+    """n images of alike confidence, 0 to 1, and how many of them were right, with its interval."""
+
+    confidence: float
+    accuracy: float
+    low: float
+    high: float
+    n: int
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
@@ -79,8 +93,18 @@ def intervals(rows: list[Whisker], text: str, tick: Format, around: float | None
     return _svg(parts, text, "whiskers", f"height:{height}px")
 
 
-def curves(rows: list[Curve], text: str, x_tick: Format, y_tick: Format, y_low: float) -> Markup:
-    """Lines over a common x that starts at 0; y starts at `y_low` or at the smallest value."""
+def curves(
+    rows: list[Curve],
+    text: str,
+    x_tick: Format,
+    y_tick: Format,
+    y_low: float,
+    x_marks: Sequence[float] = (),
+) -> Markup:
+    """Lines over a common x that starts at 0; y starts at `y_low` or at the smallest value.
+
+    x has marks at `x_marks`, or at round numbers.
+    """
     values = [y for row in rows for _, y in row.points]
     end = max(x for row in rows for x, _ in row.points) or 1.0
     y_marks = ticks(min([y_low, *values]), max(values), 4)
@@ -105,7 +129,7 @@ def curves(rows: list[Curve], text: str, x_tick: Format, y_tick: Format, y_low: 
         Markup('<text class="tick x" x="{x}%" y="100%" dy="20">{text}</text>').format(
             x=across(mark), text=x_tick(mark)
         )
-        for mark in ticks(0.0, end, 5)
+        for mark in x_marks or ticks(0.0, end, 5)
         if mark <= end
     ]
     parts.append(Markup('<svg viewBox="0 0 100 100" preserveAspectRatio="none">'))
@@ -127,6 +151,48 @@ def curves(rows: list[Curve], text: str, x_tick: Format, y_tick: Format, y_low: 
             for x, y in (row.points if row.dots or len(row.points) == 1 else [])
         ]
     return _svg(parts, text, "curves")
+
+
+def reliability(bins: list[Bin], text: str, tick: Format) -> Markup:
+    """Accuracy over confidence, both 0 to 1, on a square, and below it how many images there are.
+
+    A dot's area grows with its number of images; where it lies on the dotted line, both agree.
+    """
+    most = max(one.n for one in bins)
+
+    def down(y: float) -> float:
+        return round(SQUARE * (1 - y), 2)
+
+    parts = [
+        Markup(
+            '<line class="grid" x1="0" x2="100%" y1="{y}%" y2="{y}%"/>'
+            '<text class="tick y" x="0" dx="-8" y="{y}%" dy="4">{text}</text>'
+            '<line class="grid" x1="{x}%" x2="{x}%" y1="0" y2="100%"/>'
+            '<text class="tick x" x="{x}%" y="100%" dy="20">{text}</text>'
+        ).format(x=100 * mark, y=down(mark), text=tick(mark))
+        for mark in (0.0, 0.25, 0.5, 0.75, 1.0)
+    ]
+    parts.append(Markup('<line class="equal" x1="0" y1="{}%" x2="100%" y2="0"/>').format(SQUARE))
+    for one in bins:
+        x, height = round(100 * one.confidence, 2), max((100 - STRIP) * one.n / most, 0.7)
+        parts.append(
+            Markup(
+                '<g class="bin"><title>{title}</title>'
+                '<line x1="{x}%" x2="{x}%" y1="{high}%" y2="{low}%"/>'
+                '<circle cx="{x}%" cy="{at}%" r="{r}"/>'
+                '<line class="bar" x1="{x}%" x2="{x}%" y1="{top}%" y2="100%"/></g>'
+            ).format(
+                title=f"confidence {tick(one.confidence)}: {tick(one.accuracy)} right "
+                f"({tick(one.low)} to {tick(one.high)}), {one.n:,} images",
+                x=x,
+                low=down(one.low),
+                high=down(one.high),
+                at=down(one.accuracy),
+                r=round(2.5 + 4.5 * math.sqrt(one.n / most), 1),
+                top=round(100 - height, 2),
+            )
+        )
+    return _svg(parts, text, "reliability")
 
 
 def _place(value: float, start: float, end: float) -> float:

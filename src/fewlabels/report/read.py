@@ -30,12 +30,14 @@ class Predictions:
 class Run:
     """A run folder's contents, empty where a file is missing."""
 
+    folder: str  # as it was asked for
     config: dict[str, Any]
     classes: list[str]
     stages: dict[str, list[Row]]  # the log's rows by stage, in the order of time
     result: dict[str, Any]  # {} until the run has finished
     predictions: dict[str, Predictions]  # by split
     gallery: dict[str, list[Row]]  # by kind, the most confident first
+    evaluations: list[Row]  # what `evaluate` has found since, the newest last
 
     def name(self, index: int) -> str:
         """The class of that index."""
@@ -45,12 +47,14 @@ class Run:
 def load(folder: Path) -> Run:
     """Reads the run folder, and nothing outside of it."""
     return Run(
+        folder=str(folder),
         config=_config(folder),
         classes=[str(name) for name in _json(folder / "classes.json", [])],
         stages=_stages(folder),
         result=_json(folder / "result.json", {}),
         predictions=_predictions(folder / "predictions.parquet"),
         gallery=_gallery(folder / "gallery.parquet"),
+        evaluations=_evaluations(folder / "evaluations"),
     )
 
 
@@ -127,3 +131,9 @@ def _gallery(file: Path) -> dict[str, list[Row]]:
     return {
         kind: sorted(rows, key=lambda row: -row["confidence"])[:24] for kind, rows in kinds.items()
     }
+
+
+def _evaluations(folder: Path) -> list[Row]:
+    """1.json, 2.json, …, 10.json in the order of their numbers."""
+    files = [file for file in folder.glob("*.json") if file.stem.isdecimal()]
+    return [_json(file, {}) for file in sorted(files, key=lambda file: int(file.stem))]

@@ -1,5 +1,6 @@
 """The numbers behind the report: the confusion matrix, a row a class, the settings."""
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewlabels.evaluate.intervals import wilson
+from fewlabels.evaluate import metrics
+from fewlabels.evaluate.intervals import Estimate
 from fewlabels.report.read import Predictions, Run
 
 Matrix = NDArray[np.int64]  # [K, K]: row = given label, column = predicted
@@ -18,11 +20,8 @@ class ClassRow:
     """How one class fares."""
 
     name: str
-    n: int
-    recall: float
-    low: float  # of the recall's 95 % interval
-    high: float
-    precision: float | None  # None: never predicted
+    recall: Estimate
+    precision: Estimate | None  # None: never predicted
     confused: str  # with which class most; "" = with none
     confused_count: int
 
@@ -37,40 +36,24 @@ class PairRow:
     share: float  # of the label's images
 
 
-def confusion(predictions: Predictions, classes: int) -> Matrix:
-    """Counts [K, K]."""
-    label, predicted = predictions.label, predictions.predicted
-    k = max(classes, int(label.max()) + 1, int(predicted.max()) + 1)
-    return np.bincount(label * k + predicted, minlength=k * k).reshape(k, k)
-
-
 def row_shares(matrix: Matrix) -> NDArray[np.float64]:
     """Each row over its sum; a row without images is all zero."""
     return np.asarray(matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1), dtype=np.float64)
 
 
-def by_class(matrix: Matrix, run: Run) -> list[ClassRow]:
-    """One row for each class that has images, in the order of the classes."""
+def by_class(predictions: Predictions, matrix: Matrix, run: Run) -> list[ClassRow]:
+    """One row for each class that has images, the weakest first, of these the largest."""
     errors = matrix - np.diag(np.diag(matrix))
-    seen, said = matrix.sum(axis=1), matrix.sum(axis=0)
+    scores = metrics.by_class(predictions.label, predictions.predicted, len(matrix))
     rows = []
-    for i in np.flatnonzero(seen):
-        n, right, worst = int(seen[i]), int(matrix[i, i]), int(errors[i].argmax())
-        low, high = wilson(right, n)
+    for i, score in enumerate(scores):
+        if score.recall is None:
+            continue
+        worst = int(errors[i].argmax())
         wrong = int(errors[i, worst])
-        rows.append(
-            ClassRow(
-                name=run.name(int(i)),
-                n=n,
-                recall=right / n,
-                low=low,
-                high=high,
-                precision=right / int(said[i]) if said[i] else None,
-                confused=run.name(worst) if wrong else "",
-                confused_count=wrong,
-            )
-        )
-    return rows
+        name, confused = run.name(i), run.name(worst) if wrong else ""
+        rows.append(ClassRow(name, score.recall, score.precision, confused, wrong))
+    return sorted(rows, key=lambda row: (row.recall.value, -row.recall.n))
 
 
 def confused_pairs(matrix: Matrix, run: Run, most: int = 20) -> list[PairRow]:
@@ -92,6 +75,16 @@ def won_and_lost(predictions: Predictions) -> tuple[int, int] | None:
     ours = predictions.predicted == predictions.label
     theirs = predictions.baseline == predictions.label
     return int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+
+
+def commands(run: str) -> list[tuple[str, str]]:
+    """What can be done with a finished run: the command, and what for."""
+    commands = [
+        (["predict", run, "PHOTOS", "-o", "labels.csv"], "label any images"),
+        (["explain", run, "PHOTO", "-o", "why"], "see where it looks, and which images it recalls"),
+        (["evaluate", run, "DATA"], "ask it about further labelled images"),
+    ]
+    return [(shlex.join(["fewlabels", *words]), what) for words, what in commands]
 
 
 def flatten(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -121,10 +121,16 @@ def table(found: list[Stage]) -> list[dict[str, Any]]:
                     key: None if math.isnan(value := number(row, key)) else value
                     for key in ("step", "seconds", "loss", "val_accuracy", "val_n", "confident")
                 },
+                "val_interval": _interval(row),
             }
             for row in chosen
         ]
     return out
+
+
+def _interval(row: Row) -> tuple[float, float] | None:
+    value, n = number(row, "val_accuracy"), int(number(row, "val_n", 0.0))
+    return wilson(round(value * n), n) if n and math.isfinite(value) else None
 
 
 def _said(value: float, counted: bool) -> str:
@@ -140,10 +146,8 @@ def _thin(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 def _band(rows: list[Row], divisor: float) -> Iterator[tuple[float, float, float]]:
     for row in rows[:: math.ceil(len(rows) / MOST_POINTS)]:
-        n = int(number(row, "val_n", 0.0))
-        if n:
-            low, high = wilson(round(row["val_accuracy"] * n), n)
-            yield row["seconds"] / divisor, low, high
+        if interval := _interval(row):
+            yield row["seconds"] / divisor, *interval
 
 
 def _note(lines: list[plots.Curve], found: list[Stage]) -> str:

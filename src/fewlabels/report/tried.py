@@ -1,0 +1,36 @@
+"""What was tried: how the method was chosen, and the runs inside and beside this one."""
+
+from typing import Any
+
+from fewlabels.report.answer import accuracies, whisker
+from fewlabels.report.read import Run
+
+
+def told(run: Run) -> dict[str, Any]:
+    """The candidates with their chart; rounds, student and members where there were any."""
+    choice = run.result.get("choice") or {}
+    chosen = run.result.get("method")
+    candidates = [c for c in choice.get("candidates") or [] if c.get("val")]
+    whiskers = [
+        whisker(c["method"], c["val"], "main" if c["method"] == chosen else "plain")
+        for c in candidates
+    ]
+    return {
+        "choice": choice,
+        "decisions": run.result.get("decisions") or [],
+        "candidates": [(c["method"], c["val"]) for c in candidates],
+        "chart": accuracies(whiskers) if whiskers else None,
+        "rounds": rounds(run),
+        "kept": run.result.get("kept"),
+        "members": run.result.get("members") or [],
+    }
+
+
+def rounds(run: Run) -> list[dict[str, Any]]:
+    """The runs inside this one that learnt from pseudo-labels, with their sums over the classes."""
+    out = []
+    for each in run.result.get("runs") or []:
+        if labels := each.get("pseudo_labels"):
+            sums = {key: sum(row[key] for row in labels) for key in ("said", "learnt", "shown")}
+            out.append(each | {"sums": sums})
+    return out
