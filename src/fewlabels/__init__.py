@@ -11,7 +11,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fewlabels.api import Run, Search, distill, load, resume, resume_search, search, train
+    from fewlabels.api import (
+        Run,
+        Search,
+        distill,
+        explain,
+        load,
+        resume,
+        resume_search,
+        search,
+        train,
+    )
     from fewlabels.deploy.classifier import Classifier, Prediction
     from fewlabels.errors import UserError
     from fewlabels.pool.pool import Pool
@@ -24,6 +34,7 @@ __all__ = [
     "Search",
     "UserError",
     "distill",
+    "explain",
     "load",
     "resume",
     "resume_search",
@@ -31,6 +42,7 @@ __all__ = [
     "train",
 ]
 
+# `evaluate` is a room of the house: the function is fewlabels.api.evaluate
 _HOMES = {
     "Classifier": "deploy.classifier",
     "Pool": "pool.pool",
@@ -39,6 +51,7 @@ _HOMES = {
     "Search": "api",
     "UserError": "errors",
     "distill": "api",
+    "explain": "api",
     "load": "api",
     "resume": "api",
     "resume_search": "api",

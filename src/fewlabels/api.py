@@ -7,8 +7,10 @@ import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from datetime import datetime
 from functools import partial
 from importlib.metadata import version
+from itertools import count as count_up
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,9 @@ from lightning_fabric import Fabric
 from rich.console import Console
 
 from fewlabels.augment.views import compile_kernel, compiled
-from fewlabels.deploy import artefact
+from fewlabels.deploy import artefact, judges
 from fewlabels.deploy.classifier import Classifier
+from fewlabels.deploy.evaluate import Asked, evaluated
 from fewlabels.deploy.predict import find
 from fewlabels.errors import UserError, one_line
 from fewlabels.evaluate.explain import gather
@@ -36,6 +39,7 @@ from fewlabels.procedures import (
     distil,
     ensemble,
     fixres,
+    gallery,
     outcome,
     registry,
     search_augmentation,
@@ -43,6 +47,7 @@ from fewlabels.procedures import (
     self_train,
 )
 from fewlabels.procedures import search as searching
+from fewlabels.procedures.certainty import certainty, tempered
 from fewlabels.procedures.chosen import Chosen
 from fewlabels.procedures.config import (
     INSIDE,
@@ -114,7 +119,8 @@ def train(
     folder = RunFolder.create(Path(out) if out else None)
     versions = {name: version(name) for name in ("fewlabels", "torch", "numpy", "numba")}
     versions["python"] = platform.python_version()
-    about = {"command": _command(config), "versions": versions}
+    command = _command(f"fewlabels.train({config.data!r}, …)")
+    about = {"command": command, "versions": versions}
     folder.write_config(started.config.to_dict() | about)
     try:
         return _execute(started, folder, console, clock)
@@ -349,6 +355,55 @@ def explain(
     return Explained(page, found, given.skipped, given.more)
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` has told, and where it is kept: in no file for a model that is no run."""
+
+    path: Path | None
+    result: dict[str, Any]
+
+
+def evaluate(
+    run: Run | str | Path,
+    data: str | Path | None = None,
+    *,
+    device: str = "cpu",
+    progress: judges.Progress | None = None,
+    **asked: Any,
+) -> Evaluation:
+    """How good a run's classifier is on the labelled images of `data`, its test images, or all
+    where it has none; without `data` on the run's own test images.
+
+    `asked` are fields of `deploy.evaluate.Asked`: corruptions, perturbations, adversarial, stress,
+    images, seed. The result is kept in the run's folder, and the report says it. UserError where
+    there are no labelled images of the classifier's classes.
+    """
+    what = make(Asked, asked, "evaluate")
+    count = progress or (lambda what, done, total: None)
+    classifier, path = load(run, device), run.path if isinstance(run, Run) else Path(run)
+    mine = judges.find(
+        path,
+        classifier.classes,
+        classifier.preprocess.size,
+        None if data is None else str(data),
+        count,
+    )
+    result = evaluated(classifier, mine, what, count)
+    if not (path / "config.yaml").is_file():
+        return Evaluation(None, result)
+    result["when"] = datetime.now().astimezone().isoformat(timespec="seconds")
+    result["command"] = _command(f"fewlabels.api.evaluate({str(path)!r}, …)")
+    folder = RunFolder.open(path)
+    number = next(n for n in count_up(1) if not (path / _kept(n)).exists())
+    folder.write_json(_kept(number), result)
+    html.write(path)
+    return Evaluation(path / _kept(number), result)
+
+
+def _kept(number: int) -> str:
+    return f"evaluations/{number}.json"
+
+
 def _execute(
     started: "Started",
     folder: RunFolder,
@@ -362,20 +417,22 @@ def _execute(
         chosen = registry.run(context)
         for each in chosen.inside:
             _finish(each)
-        outcome.write_gallery(chosen, folder.path / "gallery.parquet")
-        result = _finish(chosen)
+        result = _finish(chosen, pictures=True)
     except KeyboardInterrupt:
         events.say(f"interrupted; go on with: fewlabels train --resume {folder.path}")
         raise
     return Run(folder.path, result)
 
 
-def _finish(chosen: Chosen) -> dict[str, Any]:
-    """Writes what a run leaves; returns its result."""
-    folder = chosen.context.folder
+def _finish(trained: Chosen, pictures: bool = False) -> dict[str, Any]:
+    """Writes what a run leaves, with a gallery of `pictures` or without; returns its result."""
+    folder, found = trained.context.folder, certainty(trained)
+    chosen = tempered(trained, found.temperature.value)
     outcome.write_predictions(chosen, folder.path / "predictions.parquet")
-    artefact.write(folder)
-    result = outcome.result(chosen)
+    if pictures:
+        gallery.write_gallery(chosen, folder.path / "gallery.parquet")
+    artefact.write(folder, found.temperature.value, found.detector)
+    result = outcome.result(chosen) | outcome.confidence(trained, chosen, found)
     folder.write_json("result.json", result)
     html.write(folder.path)
     return result
@@ -449,11 +506,11 @@ def _read(config: Config, pool: Pool, events: Events) -> Data:
         )
 
 
-def _command(config: Config) -> str:
+def _command(call: str) -> str:
     """What was typed, or the call that does the same."""
     if Path(sys.argv[0]).name in ("fewlabels", "__main__.py"):
         return " ".join(["fewlabels", *map(shlex.quote, sys.argv[1:])])
-    return f"fewlabels.train({config.data!r}, …)"
+    return call
 
 
 def _start(config: Config, pool: Pool) -> Started:

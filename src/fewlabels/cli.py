@@ -287,40 +287,114 @@ def distill(
 
 
 @app.command()
+def evaluate(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A run folder, an artefact, or local-dir:….")
+    ],
+    data: Annotated[
+        str | None,
+        typer.Argument(metavar="DATA", help="Labelled images. (the run's own test images)"),
+    ] = None,
+    corruptions: Annotated[
+        bool, typer.Option("--corruptions", help="15 corruptions in 5 severities.")
+    ] = False,
+    perturbations: Annotated[
+        bool, typer.Option("--perturbations", help="How often answers flip along sequences.")
+    ] = False,
+    adversarial: Annotated[
+        bool, typer.Option("--adversarial", help="FGSM and PGD: accuracy against ε.")
+    ] = False,
+    stress: Annotated[
+        bool, typer.Option("--stress", help="Viewpoint, scale, deformation, occlusion, light.")
+    ] = False,
+    images: Annotated[int, typer.Option(help="Of so many images at most, for those four.")] = 500,
+    seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """How good a classifier is on labelled images, how sure that is, and how it breaks."""
+    import json
+
+    from rich.progress import Progress
+
+    from fewlabels.api import evaluate as run_evaluate
+    from fewlabels.report.evaluation import print_evaluation
+
+    console = _console()
+    bar = Progress(console=console, transient=True, disable=as_json or not console.is_terminal)
+    task = bar.add_task("", total=None)
+
+    def show(what: str, done: int, total: int) -> None:
+        bar.update(task, description=what, completed=done, total=total)
+
+    with bar:
+        found = run_evaluate(
+            run,
+            data,
+            device=device,
+            progress=show,
+            corruptions=corruptions,
+            perturbations=perturbations,
+            adversarial=adversarial,
+            stress=stress,
+            images=images,
+            seed=seed,
+        )
+    if as_json:
+        print(json.dumps(found.result, indent=2, ensure_ascii=False))
+    else:
+        print_evaluation(found.result, found.path, console)
+
+
+@app.command()
 def predict(
     run: RunPath,
     paths: Annotated[list[Path], typer.Argument(metavar="PATHS…", help="Images, folders, tables.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The .csv file to write.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The .csv or .parquet file to write.")],
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
 ) -> None:
-    """Labels and probabilities for any number of images, as CSV."""
+    """Labels and probabilities for any number of images, and which belong to no class."""
+    from collections import Counter
+
     from rich.progress import Progress, SpinnerColumn, TextColumn
 
     from fewlabels.api import load
-    from fewlabels.deploy.predict import find, write_csv
+    from fewlabels.deploy.classifier import Prediction
+    from fewlabels.deploy.predict import find, write_csv, write_parquet
 
-    console = _console()
-    if out.suffix.lower() != ".csv":
-        raise UserError(f"-o {out}: must end in .csv")
+    console, kind = _console(), out.suffix.lower()
+    if kind not in (".csv", ".parquet"):
+        raise UserError(f"-o {out}: must end in .csv or .parquet")
     if any(path.exists() and out.exists() and path.samefile(out) for path in paths):
         raise UserError(f"-o {out}: is one of the inputs; name another file")
     classifier, found = load(str(run), device), find(paths)
     columns = (SpinnerColumn(), TextColumn("{task.completed:,} images"))
     bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     task = bar.add_task("", total=None)
+    counts: Counter[str] = Counter()
+
+    def count(said: Prediction) -> None:
+        counts.update({"images": 1, "failed": bool(said.error), "unknown": bool(said.unknown)})
+        bar.update(task, advance=1)
+
     fresh = out.with_name(f".{out.name}.part")  # what is there stays until all is done
     try:
-        with fresh.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file, bar:
-            images, failed = write_csv(
-                classifier, found, file, lambda done: bar.update(task, completed=done)
-            )
+        with bar:
+            if kind == ".csv":
+                with fresh.open("w", newline="", encoding="utf-8", errors="surrogateescape") as csv:
+                    write_csv(classifier, found, csv, count)
+            else:
+                with fresh.open("wb") as parquet:
+                    write_parquet(classifier, found, parquet, count)
         fresh.replace(out)
     except OSError as error:
         raise UserError(f"-o {out}: cannot be written ({error.strerror})") from error
     finally:
         fresh.unlink(missing_ok=True)
-    unread = f"; {failed} could not be read, see the column error" if failed else ""
-    console.print(f"{out}: {images:,} images{unread}", highlight=False)
+    strange = f"; {counts['unknown']:,} look unknown" if counts["unknown"] else ""
+    unread = f"; {counts['failed']:,} could not be read, see the column error"
+    notes = strange + (unread if counts["failed"] else "")
+    console.print(f"{out}: {counts['images']:,} images{notes}", highlight=False)
 
 
 @app.command()

@@ -15,6 +15,7 @@ from torch import nn
 from fewlabels.deploy import artefact
 from fewlabels.deploy.classifier import Classifier
 from fewlabels.errors import UserError
+from fewlabels.evaluate.unknown import Detector, familiar, first_map, seen_in, strangeness
 from fewlabels.models import catalog
 from fewlabels.pixels.preprocess import Preprocess
 from fewlabels.training import checkpoint
@@ -100,11 +101,40 @@ def test_contents(run: RunFolder) -> None:
         "classes": CLASSES,
         "preprocess": {"size": 32, "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]},
         "tta": "none",
+        "temperature": 1.0,
+        "unknown": None,
     }
     assert "żuk" in text  # a person can read it
     # nothing of a pickle: eight bytes that tell the length of a JSON header, then the header
     raw = (run.artefact / "weights.safetensors").read_bytes()
     assert set(json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])) >= set(state)
+
+
+def test_temperature_and_threshold_are_shipped(run: RunFolder, tmp_path: Path) -> None:
+    net = model("cnn_small", 0).eval()
+    stack = np.stack(images())
+    path = first_map(net, stack[:1], PREPROCESS, "cpu")
+    seen = seen_in(net, path, stack, PREPROCESS, "cpu")
+    of = familiar(seen[0], np.arange(6) % 2, seen[1])
+    scores = strangeness(of, *seen)
+    threshold = float(np.sort(scores)[3])
+    shutil.copytree(artefact.write(run, 2.0, Detector(of, path, threshold)), tmp_path / "shipped")
+    shipped = artefact.load(tmp_path / "shipped")
+    p, again = shipped.judge(stack)
+    assert again is not None
+    np.testing.assert_allclose(again, scores, rtol=1e-6)
+    plain = artefact.load(run.path)
+    plain.temperature, plain.detector = 1.0, None
+    was, nothing = plain.judge(stack)
+    assert nothing is None
+    np.testing.assert_allclose(p, np.sqrt(was) / np.sqrt(was).sum(1, keepdims=True), rtol=1e-6)
+    assert [said.unknown for said in shipped.predict(images())] == (scores > threshold).tolist()
+    assert [said.unknown for said in plain.predict(images())] == [None] * 6
+    # looks at mirrored and shifted images come after the first one, and do not change the score
+    shipped.tta = "flip+crop"
+    np.testing.assert_allclose(shipped.judge(stack)[1], scores, rtol=1e-6)
+    (tmp_path / "shipped" / "familiar.safetensors").unlink()
+    assert "is damaged" in refused(tmp_path / "shipped")
 
 
 def test_load_finished(run: RunFolder) -> None:

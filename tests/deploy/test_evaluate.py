@@ -7,14 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import Paint
+from PIL import Image
 from torch import nn
 
 import fewlabels as fl
-from fewlabels.deploy import evaluate
-from fewlabels.deploy.artefact import Saved
-from fewlabels.deploy.evaluate import Asked, evaluated, find
+from fewlabels.api import evaluate
+from fewlabels.deploy.classifier import Classifier
+from fewlabels.deploy.evaluate import Asked, evaluated
+from fewlabels.deploy.judges import Judges, find, numbers
 from fewlabels.errors import UserError
-from fewlabels.models.built import Built
+from fewlabels.evaluate.unknown import Detector, Familiar
 from fewlabels.pixels.preprocess import Preprocess
 
 QUICK = {"steps": 4, "batch_size": 4, "img_size": 16, "model": "cnn_small", "device": "cpu"}
@@ -33,14 +35,20 @@ class Above(nn.Module):
         return torch.stack([difference, -difference], 1) / 10
 
 
-def knows(classes: tuple[str, ...] = ("left", "right")) -> Saved:
+def knows(
+    classes: tuple[str, ...] = ("left", "right"), model: nn.Module | None = None
+) -> Classifier:
     plain = Preprocess(16, (0.0, 0.0, 0.0), (1 / 255,) * 3)
-    return Saved(Built(Above(), "above"), classes, plain, "none")
+    return Classifier(model or Above(), classes, plain, "cpu")
 
 
-def test_every_number_is_told_with_its_interval(split_folders: Path, tmp_path: Path) -> None:
-    judges = find(tmp_path, knows(), str(split_folders), silent)
-    found = evaluated(knows(), judges, EVERYTHING, "cpu", silent)
+def among(data: Path | None, run: Path = Path("no run")) -> Judges:
+    """The judges in these images, of the classes left and right."""
+    return find(run, ("left", "right"), 16, None if data is None else str(data), silent)
+
+
+def test_every_number_is_told_with_its_interval(split_folders: Path) -> None:
+    found = evaluated(knows(), among(split_folders), EVERYTHING, silent)
     assert json.loads(json.dumps(found)) == found
     assert (found["images"], found["strangers"]) == (12, 0)
     assert found["accuracy"] == {"accuracy": 1.0, "interval": [0.7575, 1.0], "n": 12}
@@ -62,14 +70,13 @@ def test_every_number_is_told_with_its_interval(split_folders: Path, tmp_path: P
 
 def test_images_that_the_run_has_learnt_from_are_told(split_folders: Path, tmp_path: Path) -> None:
     run = fl.train(split_folders, out=tmp_path / "run", method="supervised", **QUICK)
-    train = str(split_folders / "train")
-    found = evaluated(knows(), find(run.path, knows(), train, silent), Asked(), "cpu", silent)
+    found = evaluated(knows(), among(split_folders / "train", run.path), Asked(), silent)
     assert found["learnt_from"] == {"images": 8}
     mixed = tmp_path / "mixed"
     shutil.copytree(split_folders / "train", mixed)
     for file in (split_folders / "test").rglob("*.png"):
         shutil.copy(file, mixed / file.parent.name / f"new-{file.name}")
-    found = evaluated(knows(), find(run.path, knows(), str(mixed), silent), Asked(), "cpu", silent)
+    found = evaluated(knows(), among(mixed, run.path), Asked(), silent)
     assert found["images"] == 20
     assert found["learnt_from"]["images"] == 8
     assert found["learnt_from"]["others"]["n"] == 12
@@ -79,27 +86,26 @@ def test_without_data_the_runs_own_test_images_are_asked_about(
     split_folders: Path, tmp_path: Path
 ) -> None:
     run = fl.train(split_folders, out=tmp_path / "run", method="supervised", **QUICK)
-    judges = find(run.path, knows(), None, silent)
-    assert sorted(Path(name).parts[0] for name in judges.names) == ["test"] * 12
+    judges = among(None, run.path)
+    assert sorted(judges.label.tolist()) == [0] * 6 + [1] * 6
     assert not judges.learnt.any()
     shutil.rmtree(split_folders / "test")
     bare = fl.train(split_folders, out=tmp_path / "bare", method="supervised", **QUICK)
     with pytest.raises(UserError, match="has no test images; name labelled DATA"):
-        find(bare.path, knows(), None, silent)
+        among(None, bare.path)
 
 
-def test_images_of_other_classes_are_strangers(
-    split_folders: Path, tmp_path: Path, paint: Paint
-) -> None:
+def test_images_of_other_classes_are_strangers(split_folders: Path, paint: Paint) -> None:
     test = split_folders / "test"
     paint(test / "middle", 2, 5)
-    judges = find(tmp_path, knows(), str(test), silent)
-    found = evaluated(knows(), judges, Asked(), "cpu", silent)
+    found = evaluated(knows(), among(test), Asked(), silent)
     assert (found["images"], found["strangers"]) == (17, 5)
     assert found["accuracy"]["n"] == 12
-    pets = knows(("cat", "dog"))
+    assert "unknown" not in found  # this classifier cannot tell
+    shutil.rmtree(test / "left")
+    shutil.rmtree(test / "right")
     with pytest.raises(UserError, match="none of its classes is one of the classifier's"):
-        evaluated(pets, find(tmp_path, pets, str(test), silent), Asked(), "cpu", silent)
+        evaluated(knows(), among(test), Asked(), silent)
 
 
 def test_labels_go_by_name_and_some_classes_are_told_among_themselves(
@@ -112,18 +118,93 @@ def test_labels_go_by_name_and_some_classes_are_told_among_themselves(
             left, right = super().forward(x).T
             return torch.stack([right, torch.full_like(left, 99.0), left], 1)
 
-    saved = knows(("right", "middle", "left"))
-    saved = evaluate.Saved(Built(Three(), "three"), saved.classes, saved.preprocess, "none")
-    judges = find(tmp_path, saved, str(split_folders), silent)
-    found = evaluated(saved, judges, Asked(), "cpu", silent)
+    classes = ("right", "middle", "left")
+    judges = find(tmp_path, classes, 16, str(split_folders), silent)
+    found = evaluated(knows(classes, Three()), judges, Asked(), silent)
     assert found["accuracy"]["accuracy"] == 0.0
-    among = found["accuracy_among_its_classes"]
-    assert among["accuracy_among_its_classes"] == 1.0
+    told = found["accuracy_among_its_classes"]
+    assert told["accuracy_among_its_classes"] == 1.0
 
 
-def test_broken_files_are_named(split_folders: Path, tmp_path: Path) -> None:
+def test_broken_files_are_named(split_folders: Path) -> None:
     (split_folders / "test" / "left" / "broken.png").write_bytes(b"no picture")
-    judges = find(tmp_path, knows(), str(split_folders), silent)
-    found = evaluated(knows(), judges, Asked(), "cpu", silent)
+    found = evaluated(knows(), among(split_folders), Asked(), silent)
     assert found["images"] == 12
     assert [item["name"] for item in found["skipped"]] == ["test/left/broken.png"]
+
+
+def test_how_well_strangers_are_noticed(split_folders: Path, paint: Paint) -> None:
+    """The score is 0 where above and below differ, and 10 where they are alike."""
+
+    class Sides(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(2, 2, bias=False)
+            nn.init.eye_(self.head.weight)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            difference = Above()(x)[:, 0]
+            seen = torch.stack([difference > 0.1, difference < -0.1], 1).float()
+            logits: torch.Tensor = self.head(seen)
+            return logits
+
+    net = knows(model=Sides())
+    directions = torch.eye(2).double().numpy()
+    blank = torch.zeros(0).numpy()
+    net.detector = Detector(Familiar(directions, blank, blank.reshape(0, 0)), "", 5.0)
+    found = evaluated(net, among(split_folders / "test"), Asked(), silent)
+    assert found["unknown"] == {
+        "threshold": 5.0,
+        "known_flagged": {"known_flagged": 0.0, "interval": [0.0, 0.2425], "n": 12},
+    }
+    paint(split_folders / "test" / "grey", 2, 5)
+    for file in (split_folders / "test" / "grey").iterdir():
+        Image.new("RGB", (16, 16), (90, 90, 90)).save(file)
+    told = evaluated(net, among(split_folders / "test"), Asked(), silent)["unknown"]
+    assert told["auroc"]["auroc"] == 1.0
+    assert told["strangers_flagged"]["strangers_flagged"] == 1.0
+    assert told["known_flagged"]["known_flagged"] == 0.0
+    assert [said.unknown for said in net.predict([Image.new("RGB", (16, 16))])] == [True]
+
+
+def test_images_that_nothing_can_be_trained_from(split_folders: Path) -> None:
+    """One class, and labels in test alone: enough to be asked about."""
+    shutil.rmtree(split_folders / "train")
+    assert len(among(split_folders).label) == 12
+    shutil.rmtree(split_folders / "test" / "left")
+    assert len(among(split_folders).label) == 6
+    with pytest.raises(UserError, match="no labelled training image"):
+        fl.Pool.scan(split_folders)
+    shutil.move(split_folders / "test" / "right", split_folders / "unlabelled" / "right")
+    shutil.rmtree(split_folders / "test")
+    with pytest.raises(UserError, match="has no labelled images"):
+        among(split_folders)
+
+
+def test_imagenet_is_asked_by_its_wordnet_numbers() -> None:
+    classes = tuple(f"name {number}" for number in range(1000))
+    theirs = ("n01440764", "n15075141", "n00000000")
+    assert numbers(theirs, classes).tolist() == [0, 999, -1]
+    assert numbers(theirs, ("background", *classes)).tolist() == [1, 1000, -1]
+    assert numbers(theirs, ("n15075141", "n01440764")).tolist() == [1, 0, -1]
+    assert numbers(theirs, ("cat", "dog")).tolist() == [-1, -1, -1]
+
+
+def test_what_was_found_is_kept_and_reported(split_folders: Path, tmp_path: Path) -> None:
+    run = fl.train(split_folders, out=tmp_path / "run", method="supervised", **QUICK)
+    first = evaluate(run)
+    second = evaluate(run, split_folders / "train", stress=True, images=4)
+    assert [one.path for one in (first, second)] == [
+        run.path / "evaluations" / name for name in ("1.json", "2.json")
+    ]
+    assert second.path is not None
+    assert json.loads(second.path.read_text()) == second.result
+    assert first.result["accuracy"]["accuracy"] == run.result["test"]["accuracy"]
+    assert first.result["calibration"]["ece"] == run.result["calibration"]["ece"]
+    assert "viewpoint, turned" in (run.path / "report.html").read_text()
+    shutil.move(run.path / "artefact", tmp_path / "shipped")
+    alone = evaluate(tmp_path / "shipped", split_folders)
+    assert alone.path is None
+    assert alone.result["accuracy"] == first.result["accuracy"]
+    with pytest.raises(UserError, match="has no test images"):
+        evaluate(tmp_path / "shipped")

@@ -3,14 +3,16 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from fewlabels.deploy import classifier as home
-from fewlabels.deploy.classifier import Classifier
-from fewlabels.deploy.predict import find, write_csv
+from fewlabels.deploy import predict
+from fewlabels.deploy.classifier import Classifier, Prediction
+from fewlabels.deploy.predict import find, write_csv, write_parquet
 from fewlabels.errors import UserError
 from fewlabels.models.cnn_small import CnnSmall
 from fewlabels.pixels.preprocess import Preprocess
@@ -83,20 +85,22 @@ def test_write_csv(net: Classifier, tmp_path: Path) -> None:
     draw(*paths)
     paths[3].write_bytes(b"junk")
     paths[8].write_bytes(b"")
-    seen: list[int] = []
+    seen: list[Prediction] = []
     file = io.StringIO(newline="")
-    assert write_csv(net, find([tmp_path]), file, seen.append) == (10, 2)
-    assert seen == list(range(1, 11))
+    write_csv(net, find([tmp_path]), file, seen.append)
+    assert [bool(said.error) for said in seen] == [row in (3, 8) for row in range(10)]
     header, *body = rows(file.getvalue())
-    assert header == ["image", "label", "confidence", *(f"p({name})" for name in CLASSES), "error"]
+    columns = [f"p({name})" for name in CLASSES]
+    assert header == ["image", "label", "confidence", "unknown", *columns, "error"]
     assert [row[0] for row in body] == [str(path) for path in paths]
     for row, path in zip(body, paths, strict=True):
         (said,) = net.predict(path)
         if path in (paths[3], paths[8]):
-            assert row[1:-1] == [""] * 5
+            assert row[1:-1] == [""] * 6
             assert row[-1] == said.error != ""
             continue
-        numbers = [float(text) for text in row[2:-1]]
+        assert row[3] == ""  # nothing was calibrated to tell what is unknown
+        numbers = [float(row[2]), *map(float, row[4:-1])]
         assert numbers == pytest.approx([said.confidence, *said.probabilities], abs=2e-6)
         assert sum(numbers[1:]) == pytest.approx(1, abs=3e-6)
         assert row[1] == said.label == CLASSES[int(np.argmax(numbers[1:]))]
@@ -128,7 +132,7 @@ def test_names_in_csv(net: Classifier, tmp_path: Path) -> None:
     draw(*odd)
     out = tmp_path / "out.csv"
     with out.open("w", newline="", encoding="utf-8") as file:
-        assert write_csv(net, find(odd), file) == (3, 0)
+        write_csv(net, find(odd), file)
     with out.open(newline="", encoding="utf-8") as file:
         table = list(csv.DictReader(file))
     assert [row["image"] for row in table] == [str(path) for path in odd]
@@ -139,7 +143,7 @@ def test_names_in_csv(net: Classifier, tmp_path: Path) -> None:
 def test_one_bad_image_alone(net: Classifier, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"junk")
     file = io.StringIO(newline="")
-    assert write_csv(net, find([tmp_path / "bad.png"]), file) == (1, 1)
+    write_csv(net, find([tmp_path / "bad.png"]), file)
     assert len(rows(file.getvalue())) == 2
 
 
@@ -147,7 +151,38 @@ def test_tables_are_read_as_pools(net: Classifier, tmp_path: Path) -> None:
     draw(tmp_path / "1.png", tmp_path / "2.png")
     (tmp_path / "table.csv").write_text("image,label\n2.png,a\n1.png,b\n")
     file = io.StringIO(newline="")
-    assert write_csv(net, find([tmp_path / "table.csv"]), file) == (2, 0)
+    write_csv(net, find([tmp_path / "table.csv"]), file)
     body = rows(file.getvalue())[1:]
     assert [row[0] for row in body] == ["2.png", "1.png"]
     assert body[0][1] == net.predict(tmp_path / "2.png")[0].label
+
+
+def test_parquet_says_the_same(net: Classifier, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(5)]
+    draw(*paths)
+    paths[3].write_bytes(b"junk")
+    text, binary = io.StringIO(newline=""), io.BytesIO()
+    write_csv(net, find([tmp_path]), text)
+    write_parquet(net, find([tmp_path]), binary)
+    header, *body = rows(text.getvalue())
+    table = pq.read_table(binary)
+    assert table.column_names == header
+    for row, said in zip(body, table.to_pylist(), strict=True):
+        for told, value in zip(row, said.values(), strict=True):
+            if isinstance(value, float):
+                assert float(told) == pytest.approx(value, abs=1e-6)
+            else:
+                assert (value or "") == told
+    assert table["label"].null_count == 1
+    assert table["unknown"].null_count == 5
+
+
+def test_parquet_is_written_in_parts(
+    net: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(*(tmp_path / f"{number}.png" for number in range(5)))
+    monkeypatch.setattr(predict, "ROWS", 2)
+    file = io.BytesIO()
+    write_parquet(net, find([tmp_path]), file)
+    assert pq.ParquetFile(file).num_row_groups == 3
+    assert pq.read_table(file).num_rows == 5

@@ -1,24 +1,30 @@
 """The artefact: everything that prediction needs and nothing else; safetensors and JSON, no pickle.
 
 artefact/weights.safetensors   the model's state dictionary
-artefact/classifier.json       model, classes, preprocessing, test-time augmentation
+artefact/classifier.json       model, classes, preprocessing, test-time augmentation, temperature,
+                               threshold of unknown images
+artefact/familiar.safetensors  what known images look like to it, where there is such a threshold
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
+import torch
+from safetensors.torch import load_file, save_file
 
 from fewlabels.deploy.classifier import Classifier
 from fewlabels.errors import UserError, one_line
+from fewlabels.evaluate.unknown import Detector, Familiar
 from fewlabels.models import catalog
 from fewlabels.models.built import Built, restore
 from fewlabels.pixels.preprocess import Preprocess
 from fewlabels.training import checkpoint
 from fewlabels.training.checkpoint import ABOUT, WEIGHTS
 from fewlabels.training.folder import RunFolder
+
+FAMILIAR = "familiar.safetensors"
 
 
 @dataclass(frozen=True)
@@ -29,19 +35,31 @@ class Saved:
     classes: tuple[str, ...]
     preprocess: Preprocess
     tta: str
+    temperature: float = 1.0
+    detector: Detector | None = None  # of unknown images
 
 
-def write(folder: RunFolder) -> Path:
+def write(folder: RunFolder, temperature: float = 1.0, detector: Detector | None = None) -> Path:
     """Makes the artefact of the best model so far."""
     best = _best(folder)
-    checkpoint.write_weights(folder.artefact, best["about"], best["weights"])
+    about = best["about"] | {"temperature": temperature, "unknown": None}
+    if detector is not None:
+        about["unknown"] = {"threshold": detector.threshold, "map": detector.path}
+        arrays = {name: torch.from_numpy(of) for name, of in vars(detector.familiar).items()}
+        folder.artefact.mkdir(exist_ok=True)
+        (folder.artefact / ABOUT).unlink(missing_ok=True)  # it comes last and makes all whole
+        save_file(arrays, folder.artefact / FAMILIAR)
+    checkpoint.write_weights(folder.artefact, about, best["weights"])
     return folder.artefact
 
 
 def load(run: Path, device: str = "cpu") -> Classifier:
     """The classifier of a run folder or of an artefact that was copied out of one, as `read`."""
     saved = read(run)
-    return Classifier(saved.built.model, saved.classes, saved.preprocess, device, saved.tta)
+    return Classifier(
+        *(saved.built.model, saved.classes, saved.preprocess, device),
+        *(saved.tta, saved.temperature, saved.detector),
+    )
 
 
 def read(run: Path) -> Saved:
@@ -60,7 +78,8 @@ def read(run: Path) -> Saved:
         return _saved(best["about"], best["weights"])
     try:
         about = json.loads((place / ABOUT).read_text(encoding="utf-8"))
-        return _saved(about, load_file(place / WEIGHTS))
+        saved = _saved(about, load_file(place / WEIGHTS))
+        return replace(saved, detector=_detector(about, place))
     except UserError:
         raise
     except Exception as error:  # broken JSON, absent or torn weights, weights of another model
@@ -96,4 +115,12 @@ def _saved(about: dict[str, Any], weights: dict[str, Any]) -> Saved:
     built = catalog.build(about["model"], len(about["classes"]), "none", about.get("arguments"))
     restore(built.model, weights)
     preprocess = Preprocess.from_json(about["preprocess"])
-    return Saved(built, tuple(about["classes"]), preprocess, about["tta"])
+    temperature = about.get("temperature", 1.0)  # an unfinished run has none yet
+    return Saved(built, tuple(about["classes"]), preprocess, about["tta"], temperature)
+
+
+def _detector(about: dict[str, Any], place: Path) -> Detector | None:
+    if not (unknown := about.get("unknown")):
+        return None
+    arrays = {name: of.numpy() for name, of in load_file(place / FAMILIAR).items()}
+    return Detector(Familiar(**arrays), unknown["map"], unknown["threshold"])

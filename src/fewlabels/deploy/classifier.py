@@ -14,6 +14,7 @@ from torch import nn
 
 from fewlabels.errors import UserError, one_line
 from fewlabels.evaluate.predictions import BATCH, probabilities
+from fewlabels.evaluate.unknown import Detector, strangeness, watched
 from fewlabels.models.structure import blank_pass, embed, features
 from fewlabels.pixels.cache import square
 from fewlabels.pixels.decode import Unreadable, to_picture, to_square
@@ -30,6 +31,7 @@ class Prediction:
     confidence: float
     probabilities: tuple[float, ...]  # in the order of the classifier's classes
     error: str = ""
+    unknown: bool | None = None  # of none of the classes; None: the classifier cannot tell
 
 
 class Classifier:
@@ -42,6 +44,8 @@ class Classifier:
         preprocess: Preprocess,
         device: str,
         tta: str = "none",
+        temperature: float = 1.0,
+        detector: Detector | None = None,
     ) -> None:
         # the memory format that it trained in: sums in another order could differ in the last bit
         try:
@@ -53,6 +57,8 @@ class Classifier:
         self.preprocess = preprocess
         self.device = device
         self.tta = tta  # test-time augmentation, as the model was measured
+        self.temperature = temperature
+        self.detector = detector  # of images that belong to none of the classes
 
     def predict(self, images: Picture | Iterable[Picture]) -> list[Prediction]:
         """Predictions for paths, encoded bytes, PIL images or uint8 arrays [H, W, 3] or [H, W].
@@ -80,6 +86,20 @@ class Classifier:
         found: tuple[NDArray[np.float32], ...] = self._forward(features, pixels)
         return found
 
+    def judge(
+        self, pixels: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        """Of images [N, S, S, 3] of the model's size the probabilities [N, K], and how strange each
+        is [N]; None without a detector."""
+        asked = self.preprocess, self.device, self.tta, self.temperature
+        if self.detector is None:
+            return probabilities(self.model, pixels, *asked), None
+        with watched(self.model, self.detector.path) as seen:
+            p = probabilities(self.model, pixels, *asked)
+        embeddings, first = seen()
+        still = embeddings[: len(p)], None if first is None else first[: len(p)]
+        return p, strangeness(self.detector.familiar, *still)
+
     @torch.inference_mode()
     def _forward(self, what: Callable[[nn.Module, torch.Tensor], Any], pixels: Any) -> Any:
         """What `what` makes of the model and some images, as arrays."""
@@ -106,18 +126,20 @@ class Classifier:
                 reasons.append("")
             except (OSError, Unreadable, TypeError, ValueError) as error:
                 reasons.append(one_line(error))
-        p = np.zeros((0, len(self.classes)))
+        following: Iterator[tuple[NDArray[np.float64], bool | None]] = iter(())
         if pixels:
-            stacked = np.stack(pixels)
-            p = probabilities(self.model, stacked, self.preprocess, self.device, self.tta)
-        following = iter(p)
+            p, scores = self.judge(np.stack(pixels))
+            unknown: list[bool | None] = [None] * len(p)
+            if self.detector is not None and scores is not None:
+                unknown = (scores > self.detector.threshold).tolist()
+            following = zip(p, unknown, strict=True)
         for reason in reasons:
             if reason:
                 yield Prediction("", 0.0, (), reason)
             else:
-                row = next(following)
-                best = int(row.argmax())
-                yield Prediction(self.classes[best], float(row[best]), tuple(row.tolist()))
+                row, strange = next(following)
+                best, numbers = int(row.argmax()), tuple(row.tolist())
+                yield Prediction(self.classes[best], float(row[best]), numbers, "", strange)
 
 
 def _several(images: Picture | Iterable[Picture]) -> Iterable[Picture]:

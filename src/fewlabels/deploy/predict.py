@@ -1,17 +1,23 @@
-"""`predict`: labels for any number of images, as CSV, in constant memory."""
+"""`predict`: labels for any number of images, as CSV or Parquet, in constant memory."""
 
 import csv
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, tee
+from itertools import chain, islice, tee
 from pathlib import Path
-from typing import TextIO
+from typing import IO, Any
 
-from fewlabels.deploy.classifier import Classifier, Picture
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fewlabels.deploy.classifier import Classifier, Picture, Prediction
 from fewlabels.errors import UserError
 from fewlabels.pool.folder import walk
 from fewlabels.pool.pool import Pool
 
 DIGITS = Path("digits")
+ROWS = 10_000  # of a table that are written together
+
+Count = Callable[[Prediction], None]  # hears each prediction that has been written
 
 
 def find(paths: Sequence[Path]) -> Iterator[tuple[str, Picture]]:
@@ -63,25 +69,71 @@ def _listed(table: Path) -> Iterator[tuple[str, Picture]]:
 def write_csv(
     classifier: Classifier,
     images: Iterator[tuple[str, Picture]],
-    file: TextIO,
-    count: Callable[[int], None] | None = None,
-) -> tuple[int, int]:
-    """Writes `image,label,confidence,<probability of each class…>,error`; returns (images, errors).
+    file: IO[str],
+    count: Count | None = None,
+) -> None:
+    """Writes `image,label,confidence,unknown,<probability of each class…>,error`.
 
-    A file that cannot be read keeps its row, with an empty label and its error. `count` hears how
-    many are done.
+    A file that cannot be read keeps its row, with an empty label and its error. `unknown` is true
+    or false, and empty where the classifier cannot tell.
     """
     writer = csv.writer(file)
-    probability = [f"p({name})" for name in classifier.classes]
-    writer.writerow(["image", "label", "confidence", *probability, "error"])
-    done = failed = 0
+    writer.writerow(["image", "label", "confidence", "unknown", *_columns(classifier), "error"])
+    for name, said in _said(classifier, images, count):
+        numbers = [f"{p:.6f}" for p in said.probabilities] or [""] * len(classifier.classes)
+        confidence = "" if said.error else f"{said.confidence:.6f}"
+        unknown = "" if said.unknown is None else str(said.unknown).lower()
+        writer.writerow([name, said.label, confidence, unknown, *numbers, said.error])
+
+
+def write_parquet(
+    classifier: Classifier,
+    images: Iterator[tuple[str, Picture]],
+    file: IO[bytes],
+    count: Count | None = None,
+) -> None:
+    """The same columns, with null where there is nothing to say."""
+    columns = _columns(classifier)
+    schema = pa.schema(
+        [
+            ("image", pa.string()),
+            ("label", pa.string()),
+            ("confidence", pa.float32()),
+            ("unknown", pa.bool_()),
+            *((column, pa.float32()) for column in columns),
+            ("error", pa.string()),
+        ]
+    )
+    said = _said(classifier, images, count)
+    with pq.ParquetWriter(file, schema) as writer:
+        while part := list(islice(said, ROWS)):
+            rows = [_row(name, prediction, columns) for name, prediction in part]
+            writer.write_table(pa.Table.from_pylist(rows, schema))
+
+
+def _row(name: str, said: Prediction, columns: Sequence[str]) -> dict[str, Any]:
+    if said.error:
+        return {"image": _text(name), "error": said.error}
+    known = {"image": _text(name), "label": said.label, "confidence": said.confidence}
+    numbers = dict(zip(columns, said.probabilities, strict=True))
+    return known | {"unknown": said.unknown} | numbers
+
+
+def _text(name: str) -> str:
+    """A file name whose bytes are no UTF-8 keeps those that are."""
+    return name.encode("utf-8", "replace").decode("utf-8")
+
+
+def _columns(classifier: Classifier) -> list[str]:
+    return [f"p({name})" for name in classifier.classes]
+
+
+def _said(
+    classifier: Classifier, images: Iterator[tuple[str, Picture]], count: Count | None
+) -> Iterator[tuple[str, Prediction]]:
     found, pictures = tee(images)
     said = classifier.stream(picture for _, picture in pictures)
     for (name, _), prediction in zip(found, said, strict=True):
-        done, failed = done + 1, failed + bool(prediction.error)
-        numbers = [f"{p:.6f}" for p in prediction.probabilities] or [""] * len(probability)
-        confidence = "" if prediction.error else f"{prediction.confidence:.6f}"
-        writer.writerow([name, prediction.label, confidence, *numbers, prediction.error])
+        yield name, prediction
         if count:
-            count(done)
-    return done, failed
+            count(prediction)

@@ -5,6 +5,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from fewlabels.evaluate.intervals import (
     Statistic,
     Values,
     bounded,
+    named,
     proportion,
     resampled,
     share,
@@ -139,6 +141,18 @@ def fit_temperature(logits: Array, label: NDArray[np.int64]) -> Temperature:
     return Temperature(math.exp(float(best.x)), n)
 
 
+def temper(p: Values, temperature: float) -> Values:
+    """Probabilities [N, K] as they are where the logits are divided by the temperature:
+    p^(1/T), made to sum to 1. The order of the classes stays."""
+    if temperature == 1:
+        return p
+    with np.errstate(divide="ignore"):  # a probability of 0 stays 0
+        z = np.log(p) / temperature
+    powers: Values = np.exp(z - z.max(1, keepdims=True, initial=-np.inf))
+    found: Values = powers / powers.sum(1, keepdims=True)
+    return found
+
+
 def coverage_curve(
     confidence: Values, right: NDArray[np.bool_], groups: Array | None = None
 ) -> tuple[Coverage, ...]:
@@ -194,9 +208,33 @@ def aurc(
         mean = (errors / np.maximum(sums, 1))[:, block]
         seen = np.cumsum(c, axis=1)
         risk = np.cumsum(c * mean, axis=1) / np.maximum(seen, 1)
-        return ((c * risk).sum(1) / seen[:, -1])[:, None]
+        found: Values = ((c * risk).sum(1) / seen[:, -1])[:, None]
+        return found
 
     return bounded(area, np.array([n]), n, groups, seed)[0]
+
+
+def described(
+    p: Values, right: NDArray[np.bool_], groups: Array | None = None, seed: int = 0
+) -> dict[str, Any]:
+    """All of it for probabilities [N, K], ready for JSON."""
+    sure = p.max(1)
+    return {
+        **named({"ece": ece(sure, right, groups, seed)}),
+        "by_chance": round(ece_by_chance(sure, seed), 4),
+        "bins": [
+            {"low": one.low, "high": one.high, "n": one.count, "confidence": one.confidence}
+            | (named({"accuracy": one.accuracy}) if one.accuracy else {})
+            for one in reliability(sure, right, groups)
+        ],
+        "coverage": [
+            {"confidence": round(point.confidence, 4)}
+            | named({"coverage": point.coverage})
+            | {"answered": point.accuracy.to_json("accuracy")}
+            for point in coverage_curve(sure, right, groups)
+        ],
+        **named({"aurc": aurc(sure, right, groups, seed)}),
+    }
 
 
 def _of(groups: Array | None, kept: NDArray[np.bool_]) -> Array | None:

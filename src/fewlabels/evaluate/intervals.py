@@ -6,7 +6,7 @@ else is resampled.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,11 @@ class Estimate:
             "interval": [_short(self.low), _short(self.high)],
             "n": self.n,
         }
+
+
+def named(found: Mapping[str, Estimate]) -> dict[str, Any]:
+    """{name: {name, "interval", "n"}}, ready for JSON."""
+    return {name: estimate.to_json(name) for name, estimate in found.items()}
 
 
 def wilson(correct: float, n: float, confidence: float = 0.95) -> tuple[float, float]:

@@ -5,6 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from fewlabels.evaluate.calibration import temper
 from fewlabels.models.structure import in_mode
 from fewlabels.pixels.preprocess import Preprocess
 
@@ -29,11 +30,13 @@ def probabilities(
     preprocess: Preprocess,
     device: torch.device | str = "cpu",
     tta: str = "none",
+    temperature: float = 1.0,
 ) -> NDArray[np.float64]:
-    """Class probabilities [N, K] of uint8 images [N, S, S, 3], averaged over the looks of `tta`."""
+    """Class probabilities [N, K] of uint8 images [N, S, S, 3], averaged over the looks of `tta`,
+    then tempered. The first look, in whole batches, is at the images as they are."""
     looks = [softmax(logits(model, seen(images, look), preprocess, device)) for look in TTA[tta]]
     mean: NDArray[np.float64] = np.mean(looks, axis=0) if len(looks) > 1 else looks[0]
-    return mean
+    return temper(mean, temperature)
 
 
 def seen(images: NDArray[np.uint8], look: Look) -> NDArray[np.uint8]:

@@ -28,17 +28,25 @@ themselves are known well: 24 % of them, and 5 % (as many as of known images) on
 """
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.stats import beta, rankdata
 from sklearn.covariance import ledoit_wolf
+from torch import Tensor, nn
 
 from fewlabels.errors import UserError
 from fewlabels.evaluate.intervals import Array, Estimate, Values, scored, share
+from fewlabels.evaluate.predictions import logits
+from fewlabels.models.structure import maps, seen_at, seen_by_head
+from fewlabels.pixels.preprocess import Preprocess
 
 FLAGGED = 0.05  # of known images that are flagged
+FEWEST = math.ceil(1 / FLAGGED - 1e-9) - 1  # known images that a threshold can be set from
 CLOSE = 0.1  # a distance of directions that weighs as much as a typical one of first maps
 _DRAWS = 2000
 
@@ -50,6 +58,18 @@ class Familiar:
     directions: Values  # [K, D] of length 1: the mean of each class's embeddings
     centre: Values  # [C] of the first map; C = 0 for a model that makes none
     precision: Values  # [C, C]
+
+
+Seen = tuple[Array, Array | None]  # embeddings [N, D], means of the first map [N, C]
+
+
+@dataclass(frozen=True, eq=False)
+class Detector:
+    """What tells that an image is unknown to one model."""
+
+    familiar: Familiar
+    path: str  # of the unit that makes the first map; "" for a model that makes none
+    threshold: float  # of the score, above which an image is flagged
 
 
 @dataclass(frozen=True)
@@ -83,6 +103,43 @@ def familiar(embeddings: Array, label: NDArray[np.int64], first: Array | None = 
     return Familiar(_unit(means), x.mean(0), np.linalg.pinv(covariance, hermitian=True))
 
 
+@contextmanager
+def watched(model: nn.Module, path: str) -> Iterator[Callable[[], Seen]]:
+    """What the score needs of the images in the forward passes inside, in their order."""
+
+    def joined(parts: list[Tensor]) -> Array:
+        found: Array = torch.cat(parts).double().cpu().numpy()
+        return found
+
+    with ExitStack() as stack:
+        embeddings = stack.enter_context(seen_by_head(model))
+        first = stack.enter_context(seen_at(model, path, pooled=True)) if path else []
+        yield lambda: (joined(embeddings), joined(first) if path else None)
+
+
+def seen_in(
+    model: nn.Module,
+    path: str,
+    images: NDArray[np.uint8],
+    preprocess: Preprocess,
+    device: torch.device | str,
+) -> Seen:
+    """What the score needs of uint8 images [N, S, S, 3]."""
+    with watched(model, path) as seen:
+        logits(model, images, preprocess, device)
+    return seen()
+
+
+@torch.inference_mode()
+def first_map(
+    model: nn.Module, image: NDArray[np.uint8], preprocess: Preprocess, device: torch.device | str
+) -> str:
+    """The path of the unit that makes the last of the largest maps of an image [1, S, S, 3]; ""
+    where the model makes none. The model is in eval mode."""
+    found = maps(model, preprocess(image).to(device))
+    return found[0][0] if found else ""
+
+
 def strangeness(of: Familiar, embeddings: Array, first: Array | None = None) -> Values:
     """The score [N] of images from their embeddings [N, D] and the means of their first map [N, C];
     these are needed where the labelled images' were given."""
@@ -93,7 +150,8 @@ def strangeness(of: Familiar, embeddings: Array, first: Array | None = None) -> 
         raise UserError("unknown images: the score needs the means of the first map")
     x = first - of.centre
     squared = ((x @ of.precision) * x).sum(1)
-    return score + np.sqrt(np.maximum(squared, 0) / len(of.centre))
+    far: Values = np.sqrt(np.maximum(squared, 0) / len(of.centre))
+    return score + far
 
 
 def conformal_threshold(scores: Values, flagged: float = FLAGGED) -> Threshold:

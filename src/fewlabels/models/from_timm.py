@@ -97,6 +97,16 @@ def at_size(built: Built, size: int, num_classes: int | None) -> Built:
     return built
 
 
+def wordnet() -> list[str]:
+    """What ImageNet's 1,000 classes are called in WordNet, n01440764 first: the names of its
+    folders, in the order in which all models have them."""
+    repair()
+    from timm.data import ImageNetInfo
+
+    names: list[str] = ImageNetInfo().label_names()
+    return names
+
+
 def _patch(embedding: Any) -> int:
     size = getattr(embedding, "patch_size", 0)
     return int(size[0] if isinstance(size, tuple) else size)

@@ -119,9 +119,9 @@ def last_map(model: nn.Module, size: int) -> str:
 
 
 @contextmanager
-def seen_at(model: nn.Module, path: str) -> Iterator[list[Tensor]]:
+def seen_at(model: nn.Module, path: str, pooled: bool = False) -> Iterator[list[Tensor]]:
     """Gathers the map [N, C, H, W] that the unit at `path` makes in each forward pass inside;
-    tokens are laid out as they lie in the image."""
+    tokens are laid out as they lie in the image. pooled: the means of its channels [N, C]."""
     seen: list[Tensor] = []
 
     def look(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
@@ -132,7 +132,7 @@ def seen_at(model: nn.Module, path: str) -> Iterator[list[Tensor]]:
             output = tokens.transpose(1, 2).reshape(len(tokens), -1, side, side)
         elif output.shape[2] != output.shape[3]:
             output = output.permute(0, 3, 1, 2)
-        seen.append(output)
+        seen.append(output.mean((2, 3)) if pooled else output)
 
     hook = model.get_submodule(path).register_forward_hook(look)
     try:

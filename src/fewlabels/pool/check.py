@@ -1,7 +1,7 @@
 """What is wrong with a pool: images that cannot be read, copies, leaks, labels that contradict."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -26,6 +26,15 @@ class Copy:
     name: str
     split: str
     label: str  # "" = unlabelled
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Images with the same content, a tuple a content."""
+
+    duplicates: tuple[tuple[str, ...], ...]  # names
+    leaks: tuple[tuple[Copy, ...], ...]  # those of them that stand in more than one split
+    contradictions: tuple[tuple[Copy, ...], ...]  # those of them with different labels
 
 
 @dataclass(frozen=True)
@@ -81,28 +90,41 @@ def check(
 
     unreadable: list[Skipped] = []
     sizes: list[tuple[int, int]] = []
-    same: dict[str, list[int]] = {}
+    digests: list[str] = []
     for row, (digest, size, reason) in enumerate(each(one, len(pool), workers)):
         if size is None:
             unreadable.append(Skipped(pool.source.name(row), reason))
         else:
             sizes.append(size)
-        if digest:
-            same.setdefault(digest, []).append(row)
+        digests.append(digest)
         if progress:
             progress(row + 1, len(pool))
-    groups = [tuple(_copy(pool, row) for row in rows) for rows in same.values() if len(rows) > 1]
+    copies = copies_of(pool, digests)
     return Checked(
         origin=pool.origin,
         images=len(pool),
         counts=pool.counts(),
         unreadable=tuple(unreadable),
         skipped=pool.skipped,
-        duplicates=tuple(tuple(copy.name for copy in group) for group in groups),
-        # Undecided copies cannot leak: split.assign keeps them on one side.
-        leaks=tuple(group for group in groups if len({c.split for c in group} - {""}) > 1),
-        contradictions=tuple(group for group in groups if len({c.label for c in group} - {""}) > 1),
+        duplicates=copies.duplicates,
+        leaks=copies.leaks,
+        contradictions=copies.contradictions,
         sizes=_sizes(sizes),
+    )
+
+
+def copies_of(pool: Pool, digests: Sequence[str]) -> Copies:
+    """What has the same content in a pool of N images, by digests [N], "" = unknown."""
+    same: dict[str, list[int]] = {}
+    for row, digest in enumerate(digests):
+        if digest:
+            same.setdefault(digest, []).append(row)
+    groups = [tuple(_copy(pool, row) for row in rows) for rows in same.values() if len(rows) > 1]
+    return Copies(
+        tuple(tuple(copy.name for copy in group) for group in groups),
+        # Undecided copies cannot leak: split.assign keeps them on one side.
+        tuple(group for group in groups if len({c.split for c in group} - {""}) > 1),
+        tuple(group for group in groups if len({c.label for c in group} - {""}) > 1),
     )
 
 

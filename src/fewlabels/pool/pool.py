@@ -41,6 +41,7 @@ class Pool:
     group: NDArray[np.int64] | None = None  # rows of one group stay on one side of a split
     skipped: tuple[Skipped, ...] = ()
     mirror: bool = True  # False where a mirrored image is another thing, as a digit is
+    lacks: str = ""  # why no classifier can be trained from it
 
     def __len__(self) -> int:
         return len(self.label)
@@ -87,34 +88,17 @@ class Pool:
         return result
 
     @classmethod
-    def scan(cls, data: str | Path) -> Pool:
+    def scan(cls, data: str | Path, to_train: bool = True) -> Pool:
         """The pool that DATA names; no image is decoded and nothing is written.
 
         `data` is a folder, a CSV or Parquet table, a folder of Parquet shards, or the word
         "digits" (a folder of that name is `./digits`). Raises UserError when there is no such
-        thing or no classifier can be trained from it.
+        thing or, `to_train`, when no classifier can be trained from it.
         """
-        # Imported here: these modules build a Pool, and most commands need only one of them.
-        from fewlabels.pool import digits, folder, shards, table
-
-        if data == "digits":
-            return digits.scan()
-        path = Path(data).expanduser()
-        if str(data).startswith(("hf:", "hf://")):
-            raise UserError(f"{data}: hub ids are not supported yet; DATA may be {KINDS}")
-        if not path.exists():
-            raise UserError(f"{data}: no such file or folder{_near(path)}")
-        path = path.absolute()
-        if path.is_dir():
-            listing = folder.walk(path)
-            if not listing.images and any(_is_parquet(name) for name in listing.others):
-                return shards.scan_folder(path, listing)
-            return folder.scan(path, listing)
-        if path.suffix.lower() == ".csv":
-            return table.scan_csv(path)
-        if path.suffix.lower() == ".parquet":
-            return shards.scan_file(path)
-        raise UserError(f"{data}: not a kind of data fewlabels reads; DATA may be {KINDS}")
+        pool = _scan(data)
+        if to_train and pool.lacks:
+            raise UserError(f"{pool.origin}: {pool.lacks}")
+        return pool
 
 
 def scan_images(data: str | Path) -> Source:
@@ -131,6 +115,30 @@ def scan_images(data: str | Path) -> Source:
         if inside.images:
             return Files(path, tuple(inside.images))
     return Pool.scan(data).source
+
+
+def _scan(data: str | Path) -> Pool:
+    # Imported here: these modules build a Pool, and most commands need only one of them.
+    from fewlabels.pool import digits, folder, shards, table
+
+    if data == "digits":
+        return digits.scan()
+    path = Path(data).expanduser()
+    if str(data).startswith(("hf:", "hf://")):
+        raise UserError(f"{data}: hub ids are not supported yet; DATA may be {KINDS}")
+    if not path.exists():
+        raise UserError(f"{data}: no such file or folder{_near(path)}")
+    path = path.absolute()
+    if path.is_dir():
+        listing = folder.walk(path)
+        if not listing.images and any(_is_parquet(name) for name in listing.others):
+            return shards.scan_folder(path, listing)
+        return folder.scan(path, listing)
+    if path.suffix.lower() == ".csv":
+        return table.scan_csv(path)
+    if path.suffix.lower() == ".parquet":
+        return shards.scan_file(path)
+    raise UserError(f"{data}: not a kind of data fewlabels reads; DATA may be {KINDS}")
 
 
 def _is_parquet(name: str) -> bool:
@@ -167,31 +175,34 @@ def assemble(
     mirror: bool = True,
     hint: str = "",
 ) -> Pool:
-    """A Pool from class names [N] ("" = unlabelled), after checking that one can learn from it.
-
-    `hint` ends the line that says that there are no labels. Raises UserError.
-    """
+    """A Pool from class names [N] ("" = unlabelled); `hint` ends the line that says that there are
+    no labels."""
     names = np.array(labels, dtype=np.str_)
     sides = np.array(split, dtype="U5")
     learnable = (names != "") & ((sides == "train") | (sides == ""))
+    lacks = _lacks(names, sides, learnable, hint)
+    classes = sort_classes(names[names != ""].tolist())
+    index = {name: number for number, name in enumerate(classes)} | {"": -1}
+    label = np.array([index[name] for name in names.tolist()], dtype=np.int64)
+    return Pool(origin, source, classes, label, sides, group, tuple(skipped), mirror, lacks)
+
+
+def _lacks(
+    names: NDArray[np.str_], sides: NDArray[np.str_], learnable: NDArray[np.bool_], hint: str
+) -> str:
+    """Why no classifier can be trained from images with these labels; "" where one can."""
     if not learnable.any():
-        raise UserError(
-            f"{origin}: no labelled training image among {len(names)}; "
-            f"{hint or 'put some into one folder for each class, or name a CSV image,label'}"
-        )
-    classes = sort_classes(np.unique(names[learnable]).tolist())
+        hint = hint or "put some into one folder for each class, or name a CSV image,label"
+        return f"no labelled training image among {len(names)}; {hint}"
+    classes = np.unique(names[learnable]).tolist()
     for side in ("val", "test"):
         present, n = np.unique(names[(sides == side) & (names != "")], return_counts=True)
         for name, count in zip(present.tolist(), n.tolist(), strict=True):
             if name not in classes:
-                raise UserError(
-                    f"{origin}: class {name!r} is in {side} ({count} images) but not in train; "
+                return (
+                    f"class {name!r} is in {side} ({count} images) but not in train; "
                     "add labelled training images of it or take it out"
                 )
     if len(classes) == 1:
-        raise UserError(
-            f"{origin}: only one class ({classes[0]!r}); a classifier needs at least two"
-        )
-    index = {name: number for number, name in enumerate(classes)} | {"": -1}
-    label = np.array([index[name] for name in names.tolist()], dtype=np.int64)
-    return Pool(origin, source, classes, label, sides, group, tuple(skipped), mirror)
+        return f"only one class ({classes[0]!r}); a classifier needs at least two"
+    return ""

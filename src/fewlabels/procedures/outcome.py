@@ -1,9 +1,9 @@
 """What a run leaves behind for people and for the report: result, predictions, pictures, splits."""
 
-import io
 import os
 import resource
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +11,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from PIL import Image
-from sklearn.metrics import recall_score
 
 from fewlabels.errors import UserError
-from fewlabels.evaluate.intervals import accuracy, gain
-from fewlabels.pixels.decode import Unreadable, decode
+from fewlabels.evaluate import calibration, metrics
+from fewlabels.evaluate.intervals import Array, accuracy, gain
+from fewlabels.pool.check import copies_of
+from fewlabels.procedures.certainty import Certainty
 from fewlabels.procedures.chosen import Chosen
-from fewlabels.procedures.prepare import Data, Rows, each_class_in_turn, typical_side
+from fewlabels.procedures.prepare import Data, Rows, typical_side
 from fewlabels.procedures.stage import Context, Trained
 from fewlabels.procedures.verdict import SURE_OF_ANOTHER, advice, verdict
 from fewlabels.training.folder import RunFolder
 
-PICTURES = 24  # of each kind in the gallery
-PICTURE_SIDE = 128  # pixels
-PSEUDO_LABELLED = 500  # unlabelled images that the gallery is drawn from, at most
+COPIES = 100  # of each kind that result.json lists; `check` lists all
 
 
 def result(chosen: Chosen) -> dict[str, Any]:
@@ -87,6 +85,28 @@ def result(chosen: Chosen) -> dict[str, Any]:
     summary["doubtful_labels"] = doubtful
     summary["next"] = advice(summary, typical_side(data.pool), doubtful, _recalls(chosen))
     summary["skipped"] = [vars(item) for item in data.skipped]
+    copies = asdict(copies_of(data.pool, data.digest))
+    summary["copies"] = {name: some[:COPIES] for name, some in copies.items()}
+    return summary
+
+
+def confidence(trained: Chosen, chosen: Chosen, found: Certainty) -> dict[str, Any]:
+    """What `result.json` says of confidence: `trained` is the run before its temperature, `chosen`
+    the run as it answers."""
+    told = found.to_json()
+    summary: dict[str, Any] = {"unknown": told["unknown"]}
+    data = chosen.context.data
+    split = "test" if len(data.test) else "val"
+    rows, by_method = (data.test, chosen.test) if len(data.test) else chosen.validated
+    p = by_method.get(chosen.method)
+    summary["calibration"] = {"split": split, "temperature": told["temperature"]}
+    if p is not None and len(p):
+        right, group = _right(p, data, rows), _group(data, rows)
+        if found.temperature.value != 1:
+            raw = (trained.test if len(data.test) else trained.validated[1])[chosen.method]
+            before = calibration.ece(raw.max(1), right, group)
+            summary["calibration"]["as_trained"] = before.to_json("ece")
+        summary["calibration"] |= calibration.described(p, right, group)
     return summary
 
 
@@ -109,47 +129,7 @@ def write_predictions(chosen: Chosen, path: Path) -> None:
             "probabilities": pa.array(list(p), pa.list_(pa.float64())),
         }
         tables.append(pa.table(columns))
-    _write(pa.concat_tables(tables, promote_options="permissive"), path)
-
-
-def write_gallery(chosen: Chosen, path: Path) -> None:
-    """Pictures: the most confident right and wrong predictions, some pseudo-labels, and some of
-    the images that the guard has left out."""
-    context, said = chosen.context, chosen.said
-    data = context.data
-    rows, by_method = (data.test, chosen.test) if len(data.test) else chosen.validated
-    p = by_method.get(chosen.method, np.zeros((0, 1)))
-    rows = rows[: len(p)]
-    right, sure = _right(p, data, rows), np.argsort(-p.max(1), kind="stable")
-    best = {
-        "right": each_class_in_turn(sure[right[sure]], p.argmax(1)),
-        "wrong": sure[~right[sure]],
-    }
-    shown = [(kind, int(rows[i]), p[i]) for kind, which in best.items() for i in which[:PICTURES]]
-    rng = np.random.default_rng(context.config.seed)
-    out = chosen.guarded.out if chosen.guarded else data.unlabelled[:0]
-    pool = rng.permutation(data.unlabelled)[:PSEUDO_LABELLED]
-    q = said(pool)
-    # half as they come, half where the model is least sure: both belong to the picture
-    doubtful = np.argsort(q.max(1), kind="stable")[: PICTURES // 2].tolist()
-    common = [i for i in range(len(pool)) if i not in set(doubtful)][: PICTURES // 2]
-    some = sorted(common + doubtful, key=lambda i: -q[i].max())
-    shown += [("pseudo", int(pool[i]), q[i]) for i in some]
-    strangers = rng.permutation(out)[:PICTURES]
-    shown += [("stranger", int(row), p) for row, p in zip(strangers, said(strangers), strict=True)]
-    _write(
-        pa.table(
-            {
-                "kind": [kind for kind, _, _ in shown],
-                "name": [data.pool.source.name(row) for _, row, _ in shown],
-                "label": pa.array([int(data.pool.label[row]) for _, row, _ in shown], pa.int64()),
-                "predicted": pa.array([int(p.argmax()) for _, _, p in shown], pa.int64()),
-                "confidence": pa.array([float(p.max()) for _, _, p in shown], pa.float64()),
-                "picture": pa.array([_png(data, row) for _, row, _ in shown], pa.binary()),
-            }
-        ),
-        path,
-    )
+    write_table(pa.concat_tables(tables, promote_options="permissive"), path)
 
 
 def write_splits(data: Data, folder: RunFolder) -> None:
@@ -179,7 +159,7 @@ def write_splits(data: Data, folder: RunFolder) -> None:
         raise UserError(
             f"{folder.path}: images or labels have changed since this run began; start a new one"
         )
-    _write(table, path)
+    write_table(table, path)
     folder.write_json("classes.json", list(data.pool.classes))
 
 
@@ -232,6 +212,10 @@ def _inside(context: Context, chosen: Chosen) -> dict[str, Any]:
     }
 
 
+def _group(data: Data, rows: Rows) -> Array | None:
+    return None if data.pool.group is None else data.pool.group[rows]
+
+
 def _right(p: NDArray[np.float64], data: Data, rows: Rows) -> NDArray[np.bool_]:
     right: NDArray[np.bool_] = p.argmax(1) == data.pool.label[rows]
     return right
@@ -247,11 +231,11 @@ def _scores(method: str, chosen: Chosen) -> dict[str, Any]:
     for split, rows, by_method in _splits(chosen):
         if len(rows) and method in by_method:
             p, label = by_method[method], data.pool.label[rows]
-            of_classes = recall_score(
-                label, p.argmax(1), labels=np.unique(label), average="macro", zero_division=0
-            )
-            balanced = {"balanced_accuracy": round(float(of_classes), 4)}
-            scores[split] = accuracy(_right(p, data, rows)) | balanced
+            found = metrics.single(label, p, _group(data, rows))
+            scores[split] = found.pop("accuracy").to_json("accuracy")
+            for name, estimate in found.items():
+                told = estimate.to_json(name)
+                scores[split] |= {name: told[name], f"{name}_interval": told["interval"]}
     return scores
 
 
@@ -261,7 +245,7 @@ def _differences(chosen: Chosen) -> dict[str, Any]:
         if len(rows) and chosen.method in by_method and chosen.beside in by_method:
             mine = _right(by_method[chosen.method], data, rows)
             base = _right(by_method[chosen.beside], data, rows)
-            differences[split] = gain(mine, base)
+            differences[split] = gain(mine, base, _group(data, rows))
     return differences
 
 
@@ -278,19 +262,8 @@ def _peak_memory_mb() -> float:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def _png(data: Data, row: int) -> bytes:
-    """The picture itself, not what the model sees of it, no larger than the report shows it."""
-    try:
-        image = decode(data.pool.source.read(row))
-    except (OSError, Unreadable):  # gone since it was cached: no reason to lose a run
-        image = Image.fromarray(data.images[row])
-    image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
-
-
-def _write(table: pa.Table, path: Path) -> None:
+def write_table(table: pa.Table, path: Path) -> None:
+    """The whole file or none of it."""
     fresh = path.with_name(f".{path.name}")
     pq.write_table(table, fresh)
     os.replace(fresh, path)

@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from fewlabels.procedures.certainty import MOST
 from fewlabels.procedures.config import ROUNDS
 from fewlabels.procedures.earlier import Earlier
-from fewlabels.procedures.outcome import PSEUDO_LABELLED
+from fewlabels.procedures.gallery import PSEUDO_LABELLED
 from fewlabels.procedures.prepare import Rows
 from fewlabels.procedures.probes import FROZEN
 from fewlabels.procedures.stage import Context
@@ -68,6 +69,8 @@ def _closing_seconds(context: Context) -> float:
         models = len(FROZEN) + 1
     judges = len(data.test) + len(context.val_rows)
     rows_to_ask = models * judges + min(len(data.unlabelled), PSEUDO_LABELLED)
+    # and what is unknown is found out
+    rows_to_ask += (inside + 1) * (min(len(data.labelled), MOST) + min(len(data.pool), MOST))
     earlier = sum(_seconds_an_image_of(context, run) for run in context.earlier) * judges
     writing = WRITING + inside * WRITING_INSIDE + 4 * megabytes / DISK
     return writing + an_image * rows_to_ask + earlier

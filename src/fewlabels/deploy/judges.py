@@ -1,0 +1,119 @@
+"""The labelled images that a classifier is judged on: those of DATA, or the run's own test images.
+
+Labels go by the names of classes. Images of classes that the classifier does not know are
+strangers. ImageNet's folders are called by WordNet numbers (n01440764); a classifier with
+ImageNet's classes is asked by these.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from fewlabels.errors import UserError
+from fewlabels.models.from_timm import wordnet
+from fewlabels.pixels import cache
+from fewlabels.pool.pool import Pool, Skipped
+from fewlabels.training.folder import RunFolder
+
+LEARNT = ("labelled", "held out", "unlabelled")  # as `splits.parquet` says
+WORDNET = re.compile(r"n\d{8}")
+IMAGENET = 1000
+
+Rows = NDArray[np.int64]
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Judges:
+    """Labelled images [N]."""
+
+    origin: str
+    images: NDArray[np.uint8]  # [N, S, S, 3]
+    label: Rows  # index into the classifier's classes; -1: of a class that it does not know
+    group: Rows | None
+    learnt: NDArray[np.bool_]  # whether the run has learnt from the same image
+    skipped: tuple[Skipped, ...] = ()
+
+    def take(self, rows: Rows) -> "Judges":
+        return replace(
+            self,
+            images=self.images[rows],
+            label=self.label[rows],
+            group=None if self.group is None else self.group[rows],
+            learnt=self.learnt[rows],
+        )
+
+
+def find(
+    run: Path, classes: tuple[str, ...], size: int, data: str | None, count: Progress
+) -> Judges:
+    """The images of DATA that have a label, decoded at `size`: its test images, or all where it has
+    none; without DATA those of the run. UserError where there are none."""
+    if data is None:
+        origin, own = _own(run)
+        pool = Pool.scan(origin, to_train=False)
+        mine = np.array([pool.source.name(row) in own for row in range(len(pool))])
+        mine &= pool.label >= 0
+    else:
+        pool = Pool.scan(data, to_train=False)
+        mine = pool.label >= 0
+        if (test := mine & (pool.split == "test")).any():
+            mine = test
+    if not mine.any():
+        raise UserError(f"{data or run}: has no labelled images to be asked about")
+    pool = pool.take(np.flatnonzero(mine))
+    digest = cache.fingerprint(pool.source, progress=lambda done, of: count("reading", done, of))
+    pixels = cache.build(
+        pool.source, digest, size, progress=lambda done, of: count("decoding", done, of)
+    )
+    learnt, names = _learnt(run), [pool.source.name(row) for row in range(len(pool))]
+    bad = np.flatnonzero(~pixels.readable).tolist()
+    return Judges(
+        origin=pool.origin,
+        images=pixels.images,
+        label=numbers(pool.classes, classes)[pool.label],
+        group=pool.group,
+        learnt=np.array([one in learnt for one in digest]),
+        skipped=tuple(Skipped(names[row], pixels.reason[row]) for row in bad),
+    ).take(np.flatnonzero(pixels.readable))
+
+
+def numbers(theirs: tuple[str, ...], ours: tuple[str, ...]) -> Rows:
+    """The classifier's number of each class of the data; -1 where it does not know it."""
+    known = {name: number for number, name in enumerate(ours)}
+    if not known.keys() & set(theirs) and all(map(WORDNET.fullmatch, theirs)):
+        known = _wordnet(len(ours))
+    return np.array([known.get(name, -1) for name in theirs], np.int64)
+
+
+def _wordnet(classes: int) -> dict[str, int]:
+    """ImageNet's numbers by WordNet number; of 1,001 classes the first is the background."""
+    if classes not in (IMAGENET, IMAGENET + 1):
+        return {}
+    return {name: classes - IMAGENET + i for i, name in enumerate(wordnet())}
+
+
+def _learnt(run: Path) -> set[str]:
+    """The contents of the images that the run has learnt from, where it says so."""
+    table = run / "splits.parquet"
+    if not table.is_file():  # an artefact alone
+        return set()
+    columns = pq.read_table(table, columns=["digest", "used"]).to_pydict()
+    pairs = zip(columns["digest"], columns["used"], strict=True)
+    return {digest for digest, used in pairs if used in LEARNT}
+
+
+def _own(run: Path) -> tuple[str, set[str]]:
+    """Where the run's images lie, and the names of its test images. UserError where it has none."""
+    table = run / "splits.parquet"
+    columns = pq.read_table(table, columns=["name", "used"]).to_pydict() if table.is_file() else {}
+    names = zip(columns.get("name", ()), columns.get("used", ()), strict=True)
+    own = {name for name, used in names if used == "test"}
+    if not own:
+        raise UserError(f"{run}: has no test images; name labelled DATA")
+    return str(RunFolder.open(run).read_config()["data"]), own
