@@ -37,7 +37,7 @@ def _where(evaluation: Row, n: int) -> dict[str, Any]:
         "data": str(evaluation.get("data", "")),
         "n": n,
         "when": str(evaluation.get("when", ""))[:10],
-        "clean": evaluation["accuracy"] if evaluation.get("accuracy") else None,
+        "clean": evaluation.get("accuracy"),
     }
 
 
@@ -79,7 +79,8 @@ def _adversarial(evaluation: Row) -> dict[str, Any]:
     n = next(iter(attacks.values()))[0]["n"]
     where = _where(evaluation, n)
     # only where the undisturbed accuracy is of the same images can the curves begin at it
-    start = [where["clean"]] if where["clean"] is not None and evaluation.get("n") == n else []
+    clean = where["clean"]
+    start = [clean["accuracy"]] if clean and clean["n"] == n else []
     levels = sorted({point["epsilon"] for points in attacks.values() for point in points})
     place = {level: i + len(start) for i, level in enumerate(levels)}
     curves, styles = [], ("s0", "s2", "s3", "s4")
@@ -142,14 +143,14 @@ def _elsewhere(run: Run) -> list[dict[str, Any]]:
     newest: dict[str, Row] = {}
     for each in run.evaluations:
         data = str(each.get("data", ""))
-        if each.get("interval") and data != own:
+        if each.get("accuracy") and data != own:
             newest.pop(data, None)
             newest[data] = each
     return [
         {
             "data": data,
             "when": str(each.get("when", ""))[:10],
-            "score": each,
+            "score": each["accuracy"],
             "strangers": each.get("strangers", 0),
             "learnt_from": each.get("learnt_from"),
             "among": each.get("accuracy_among_its_classes"),

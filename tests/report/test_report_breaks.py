@@ -1,0 +1,110 @@
+"""How it breaks, as the page says it: the newest of each kind, by hand, and what is missing."""
+
+import re
+from pathlib import Path
+
+from full_run import evaluation, make_full, robustness, share, write_evaluation
+from test_html import EVIL, make, page
+from test_report_sure import section
+
+
+def test_what_was_not_measured_is_one_line(tmp_path: Path) -> None:
+    make(tmp_path, ["heron", "stork"])
+    text = page(tmp_path)
+    read = section(text, "breaks")
+    flags = "--corruptions --perturbations --adversarial --stress"
+    assert f"fewlabels evaluate {tmp_path} {flags}" in read
+    assert "<table" not in text.split('<section id="breaks">')[1].split("</section>")[0]
+
+
+def test_the_command_can_be_pasted(tmp_path: Path) -> None:
+    folder = tmp_path / "my run"
+    make(folder, ["heron", "stork"])
+    assert f"fewlabels evaluate &#39;{folder}&#39; --corr" in page(folder)
+
+
+def test_only_what_is_missing_is_asked_for(tmp_path: Path) -> None:
+    make(tmp_path, ["heron", "stork"])
+    found = {key: value for key, value in robustness().items() if key in ("stress", "corruptions")}
+    write_evaluation(tmp_path, 1, evaluation() | found)
+    read = section(page(tmp_path), "breaks")
+    assert "Not measured: perturbations, adversarial." in read
+    assert f"evaluate {tmp_path} --perturbations --adversarial" in read
+
+
+def test_corruptions(tmp_path: Path) -> None:
+    make_full(tmp_path)
+    text = page(tmp_path)
+    read = section(text, "breaks")
+    assert "43.2 % C-like error" in read
+    assert "15 corruptions in 5 severities, on 200 images of birds, 2026-03-02." in read
+    assert "Undisturbed 5.0 % are wrong." in read
+    assert "best under brightness, with 99.0 % right" in read
+    # 80, 70, 60, 50, 40 less 14 for the last
+    assert "worst under jpeg compression, with 46.0 %" in read
+    grid = text.split('class="heat grid"')[1].split("</table>")[0]
+    assert grid.count('class="right"') == 75
+    assert "glass blur, severity 2: 66.0 % (59.2 to 72.2), n = 200" in grid
+    assert re.search(r"--share:66%[^>]*>66</td>", grid)
+    row = section(text, "breaks").split("With their intervals")[1]
+    assert "glass blur 76.0 % 69.6 to 81.4 66.0 % 59.2 to 72.2" in row
+
+
+def test_flip_rates_worst_first(tmp_path: Path) -> None:
+    make_full(tmp_path)
+    read = section(page(tmp_path), "breaks")
+    assert "3.1 % mean flip rate" in read
+    assert read.index("zoom blur 5.1 % 200") < read.index("gaussian noise 1.2 % 200")
+
+
+def test_attacks_begin_at_the_clean_accuracy_of_the_same_images(tmp_path: Path) -> None:
+    make_full(tmp_path)
+    text = page(tmp_path)
+    assert "FGSM 95.0 % at ε = 0, 40.0 % at ε = 8; PGD 95.0 % at ε = 0, 15.0 % at ε = 8" in text
+    read = section(text, "breaks")
+    assert "PGD 0.25 90.0 % 85.1 to 93.4 200" in read
+    write_evaluation(tmp_path, 2, evaluation(400) | robustness(200))
+    assert "FGSM 90.0 % at ε = 0.25, 40.0 %" in page(tmp_path)
+
+
+def test_stress_tells_where_five_points_are_lost(tmp_path: Path) -> None:
+    make_full(tmp_path)
+    read = section(page(tmp_path), "breaks")
+    assert "viewpoint, turned 5 points are lost at 23 degrees 94 10 92 20 50 45" in read
+    assert "scale, farther 5 points are lost at 62 % of the size" in read
+    assert "illumination, brighter not lost up to 250 % of the light" in read
+    assert "viewpoint, turned 20 degrees 92.0 % 87.4 to 95.0 \N{MINUS SIGN}3.0" in read
+
+
+def test_the_newest_of_each_kind_counts(tmp_path: Path) -> None:
+    """By number, of which ten is more than nine."""
+    make_full(tmp_path)
+    for number, error in ((10, 0.3), (9, 0.2)):
+        found = robustness()["corruptions"] | {"c_like_error": error}
+        write_evaluation(tmp_path, number, evaluation() | {"corruptions": found})
+    write_evaluation(tmp_path, 11, evaluation())  # holds none
+    read = section(page(tmp_path), "breaks")
+    assert "30.0 % C-like error" in read
+    assert "3.1 % mean flip rate" in read
+
+
+def test_other_data_with_overlap_and_strangers(tmp_path: Path) -> None:
+    make_full(tmp_path)
+    old = evaluation(100, data="/elsewhere/gulls")
+    new = evaluation(100, data="/elsewhere/gulls", strangers=7, accuracy=share(80, 100))
+    new["learnt_from"] = {"images": 12, "others": share(66, 88)}
+    name = "accuracy_among_its_classes"
+    new[name] = share(85, 100, name)
+    write_evaluation(tmp_path, 2, old)
+    write_evaluation(tmp_path, 3, new)
+    write_evaluation(tmp_path, 4, evaluation(100, data=f"/x/{EVIL}"))
+    text = page(tmp_path)
+    read = section(text, "breaks").replace("&nbsp;", " ")
+    assert "gulls 2026-03-02 80.0 % 71.1 to 86.7 100" in read
+    assert "The run has learnt from 12 of these images; of the others 75.0 %" in read
+    assert "7 more are of classes that it does not know." in read
+    assert "Asked only about the classes that occur: 85.0 %" in read
+    assert read.count("gulls") == 1
+    assert EVIL not in text
+    # the run's own data is no other data
+    assert "birds 2026" not in read
