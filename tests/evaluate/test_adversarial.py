@@ -5,7 +5,10 @@ import pytest
 import torch
 from torch import nn
 
+from fewlabels.errors import UserError
+from fewlabels.evaluate import adversarial
 from fewlabels.evaluate.adversarial import ATTACKS, fgsm, pgd, right_under
+from fewlabels.models.neighbours import Neighbours
 from fewlabels.pixels.preprocess import Preprocess
 
 PLAIN = Preprocess(4, (0.0, 0.0, 0.0), (1 / 255,) * 3)
@@ -98,6 +101,35 @@ def test_the_model_is_left_as_it_was() -> None:
     assert net[1].training
     assert [p.requires_grad for p in net.parameters()] == [True, True, False, True]
     assert all(p.grad is None for p in net.parameters())
+
+
+def test_a_sure_net_is_attacked_as_an_unsure_one() -> None:
+    """Logits 2s + bias, s and -s of the sum s of the pixels: the label 0 loses as s falls, though
+    its probability is 1 to all digits and class 1's logit falls with it."""
+
+    def sure(by: float, x: torch.Tensor) -> torch.Tensor:
+        s = x.sum((1, 2, 3)) / 1e4
+        return torch.stack([2 * s + by, s, -s], 1)
+
+    x, y = torch.full((1, 3, 4, 4), 100.0), torch.tensor([0])
+    for by in (0.0, 30.0, 60.0):
+        assert (fgsm(lambda x, by=by: sure(by, x), x, y, 3.0) == 97).all()  # type: ignore[misc]
+
+
+def test_the_gradient_is_that_of_the_cross_entropy() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(48, 16), nn.Tanh(), nn.Linear(16, 3))
+    x, y = torch.rand(6, 3, 4, 4), torch.arange(6) % 3
+    given = x.clone().requires_grad_()
+    nn.functional.cross_entropy(net(given), y, reduction="sum").backward()
+    torch.testing.assert_close(adversarial._gradient(net, x, y), given.grad)
+
+
+def test_a_vote_of_neighbours_has_no_gradient() -> None:
+    net = nn.Sequential(nn.Flatten(), Neighbours(2, 4, 48, 3))
+    images = np.zeros((2, 4, 4, 3), np.uint8)
+    with pytest.raises(UserError, match="nearest neighbours agree"):
+        next(right_under("fgsm", net, images, np.zeros(2, np.int64), PLAIN))
 
 
 def test_images_do_not_sway_each_other() -> None:

@@ -11,14 +11,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
+from fewlabels.errors import UserError
+from fewlabels.models.neighbours import Neighbours
 from fewlabels.models.structure import in_mode
 from fewlabels.pixels.preprocess import Preprocess
 
 EPSILONS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # levels of 255
 STEPS = 10  # of PGD
-REACH = 2.5  # times ε that its steps could go in all (Madry et al. 2018, their CIFAR-10 setting)
+REACH = 2.5  # times ε that its steps could go in all (Madry et al. 2018, section 5, where ε varies)
 BATCH = 64
 Model = Callable[[Tensor], Tensor]  # images in 0..255, [B, 3, S, S], to logits
 Attack = Callable[[Model, Tensor, Tensor, float], Tensor]
@@ -54,8 +55,13 @@ def right_under(
     """For each ε, which of the uint8 images [N, S, S, 3] the model still has right, [N].
 
     The model is in eval mode meanwhile, its parameters ask for no gradient, and both are as before
-    when this ends.
+    when this ends. UserError for a head without a gradient.
     """
+    if any(isinstance(module, Neighbours) for module in model.modules()):
+        raise UserError(
+            "--adversarial: has no meaning here: where an image's nearest neighbours agree, their "
+            "vote has no gradient to go along"
+        )
     mean, std = (
         torch.tensor(v, device=device).view(3, 1, 1) * 255
         for v in (preprocess.mean, preprocess.std)
@@ -97,9 +103,15 @@ def _right(
 
 
 def _gradient(model: Model, x: Tensor, y: Tensor) -> Tensor:
-    """Of the cross-entropy, with respect to the images."""
+    """Of the cross-entropy, with respect to the images.
+
+    With respect to the logits it is p - onehot(y). Where p_y rounds to 1, p_y - 1 would be 0 and
+    the label's own part be lost: it is minus the sum of the others.
+    """
     x = x.detach().requires_grad_(True)
     with torch.enable_grad():
-        loss = functional.cross_entropy(model(x), y, reduction="sum")
-        (gradient,) = torch.autograd.grad(loss, x)
+        logits = model(x)
+        others = logits.detach().softmax(1).scatter(1, y[:, None], 0.0)
+        push = others.scatter(1, y[:, None], -others.sum(1, keepdim=True))
+        (gradient,) = torch.autograd.grad(logits, x, push)
     return gradient
