@@ -13,8 +13,11 @@ from PIL import Image
 
 from fewlabels import api, cli
 from fewlabels.errors import UserError
-from fewlabels.evaluate.explain.images import read_given, read_learnt
+from fewlabels.evaluate.explain import gather
+from fewlabels.evaluate.explain.images import Given, Learnt, read_given, read_learnt
 from fewlabels.models.cnn_small import CnnSmall
+from fewlabels.models.ensemble import Ensemble, Member
+from fewlabels.models.neighbours import Neighbours
 from fewlabels.pixels.preprocess import Preprocess
 from fewlabels.pool.source import content_digest
 
@@ -202,8 +205,6 @@ def test_models_without_maps_are_explained_too(trained: Path, tmp_path: Path) ->
 
 
 def test_the_model_of_a_classifier_is_as_before(trained: Path, tmp_path: Path) -> None:
-    from fewlabels.evaluate.explain import gather
-
     torch.manual_seed(0)
     model = CnnSmall(2).train()
     model.stem.eval()
@@ -214,3 +215,37 @@ def test_the_model_of_a_classifier_is_as_before(trained: Path, tmp_path: Path) -
     gather.explain(model, Preprocess(16), ("crab", "b"), given, learnt, target=1)
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
+
+
+def of(model: torch.nn.Module) -> gather.Explanation:
+    """Three images of noise, explained beside six labelled ones."""
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 16, 16, 3), np.uint8)
+    names = tuple("abcdefghi")
+    given = Given(names[:3], names[:3], pixels[:3], (), False)
+    learnt = Learnt(names[3:], names[3:], (0, 1, 2) * 2, pixels[3:])
+    return gather.explain(model, Preprocess(16), ("x", "y", "z"), given, learnt)
+
+
+def test_an_ensemble_is_explained_by_what_needs_no_map() -> None:
+    torch.manual_seed(0)
+    plain = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    found = of(Ensemble([Member(CnnSmall(3), 16, *plain, *plain, range(3)) for _ in range(2)]))
+    assert [check.method for check in found.checks] == ["integrated_gradients", "occlusion"]
+    assert all(heat.values.any() for image in found.images for heat in image.heats)
+    assert found.stages == ()
+    assert found.channels == ()
+    assert ["ensemble" in note for note in found.notes] == [True, True]
+
+
+def test_a_vote_of_neighbours_is_explained_without_gradients() -> None:
+    torch.manual_seed(0)
+    model, votes = CnnSmall(3), Neighbours(3, 6, 96, 5)
+    model.head = votes  # type: ignore[assignment]
+    votes.remember(torch.rand(6, 96), torch.arange(6) % 3)
+    found = of(model)
+    assert [check.method for check in found.checks] == ["occlusion"]
+    assert any(heat.values.any() for image in found.images for heat in image.heats)
+    assert found.channels == ()
+    assert len(found.stages) == 3
+    left_out = "Grad-CAM and guided Grad-CAM and integrated gradients left out: where an image's"
+    assert found.notes[0].startswith(left_out)

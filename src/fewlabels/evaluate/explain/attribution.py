@@ -13,9 +13,11 @@ from torch import Tensor
 
 from fewlabels.errors import UserError
 from fewlabels.evaluate.explain.instrument import Instrumented
+from fewlabels.models.neighbours import Neighbours
 
 STEPS = 32  # of the integral
 WINDOWS = 5  # a window's side is this part of the image's, and it moves by half of that
+VOTES = "where an image's nearest neighbours agree, their vote has no gradient"
 PIXELS = 16 * 224 * 224  # in one pass: memory stays in bounds
 
 
@@ -32,8 +34,8 @@ def attribute(net: Instrumented, x: Tensor, target: Tensor, method: str) -> Tens
 
     ValueError for one that has no meaning for this model (`without`).
     """
-    if method in without(net):
-        raise ValueError(f"{method}: {net.why}")
+    if method in (lost := without(net)):
+        raise ValueError(f"{method}: {lost[method]}")
     run = METHODS[method].run
     together = max(1, at_once(net.size) // METHODS[method].passes)
     batches = zip(torch.split(x, together), torch.split(target, together), strict=True)
@@ -47,9 +49,11 @@ def attribute(net: Instrumented, x: Tensor, target: Tensor, method: str) -> Tens
 
 def without(net: Instrumented) -> dict[str, str]:
     """The methods that have no meaning for this model, and why."""
-    if net.seam is not None:
-        return {}
-    return {name: net.why for name, method in METHODS.items() if method.of_maps}
+    if any(isinstance(module, Neighbours) for module in net.model.modules()):
+        return {name: VOTES for name, method in METHODS.items() if method.by_gradient}
+    if net.seam is None:
+        return {name: net.why for name, method in METHODS.items() if method.of_maps}
+    return {}
 
 
 def at_once(size: int) -> int:
@@ -80,7 +84,8 @@ def _guided_grad_cam(net: Instrumented, x: Tensor, target: Tensor) -> Tensor:
 
 def _integrated_gradients(net: Instrumented, x: Tensor, target: Tensor) -> Tensor:
     """The gradient of the logit on the straight way from the mean colour to the image
-    (Sundararajan, Taly and Yan 2017, equation 1). A map sums to the difference of the logits."""
+    (Sundararajan, Taly and Yan 2017, equation 1), by Gauss and Legendre's rule. A map sums to the
+    difference of the two logits, but for the error of that rule."""
     from captum.attr import IntegratedGradients
 
     found: Tensor = IntegratedGradients(net.model).attribute(
@@ -116,7 +121,8 @@ class Method:
     says: str  # what is bright in its maps
     run: Callable[[Instrumented, Tensor, Tensor], Tensor]
     passes: int = 1  # that an image needs at the same time
-    of_maps: bool = False  # has no meaning for a model without maps
+    by_gradient: bool = True  # has no meaning for a vote of neighbours
+    of_maps: bool = False  # nor for a model without maps
 
 
 METHODS: dict[str, Method] = {
@@ -136,6 +142,10 @@ METHODS: dict[str, Method] = {
         passes=STEPS,
     ),
     "occlusion": Method(
-        "occlusion", "where hiding a square lowers the class's probability", _occlusion, passes=32
+        "occlusion",
+        "where hiding a square lowers the class's probability",
+        _occlusion,
+        passes=32,
+        by_gradient=False,
     ),
 }

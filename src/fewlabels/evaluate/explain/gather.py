@@ -97,7 +97,7 @@ def chosen(net: Instrumented, methods: Sequence[str]) -> tuple[str, ...]:
     lost = without(net)
     kept = tuple(name for name in METHODS if name not in lost and (name in methods or not methods))
     if not kept:
-        raise UserError(f"--method {methods[0]}: has no meaning here: {net.why}")
+        raise UserError(f"--method {methods[0]}: has no meaning here: {lost[methods[0]]}")
     return kept
 
 
@@ -209,7 +209,7 @@ def _alike(
 def _channels(
     net: Instrumented, x: torch.Tensor, target: torch.Tensor, bank: Survey | None
 ) -> tuple[Channel, ...]:
-    if net.seam is None or bank is None:
+    if bank is None or "grad_cam" in without(net):
         return ()
     order = np.argsort(-bank.peaks, axis=0, kind="stable")[:EXCITING]
     numbers = layers.speaking_channels(net, x, target, CHANNELS)
@@ -218,8 +218,9 @@ def _channels(
 
 def _notes(net: Instrumented, wanted: Sequence[str], learnt: Learnt) -> list[str]:
     notes = []
-    if lost := [METHODS[name].title for name in without(net) if name in wanted]:
-        notes.append(f"{' and '.join(lost)} left out: {net.why}")
+    why = without(net)
+    if lost := [METHODS[name].title for name in why if name in wanted]:
+        notes.append(f"{' and '.join(lost)} left out: {next(iter(why.values()))}")
     elif "guided_grad_cam" in wanted and not net.relus:
         notes.append("no ReLU in this model: guided Grad-CAM is Grad-CAM times the plain gradient")
     if isinstance(net.source, Ensemble):
