@@ -1,6 +1,7 @@
 """Stress by cause: what is done to the images, and where accuracy has fallen."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -74,6 +75,13 @@ def test_an_image_changes_alike_in_any_company(cause: str) -> None:
     assert (alone[0] == among[7]).all()
     other = changed(images, np.array([7]), CAUSES[cause], level, GREY, 1)
     assert (other != alone).any()
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_the_page_states_the_levels(cause: str) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "robustness.md").read_text(encoding="utf-8")
+    levels = " · ".join(f"{level:g}" for level in CAUSES[cause].levels)
+    assert f"| {cause} | {levels} | " in page
 
 
 def test_where_it_falls_is_read_off_a_straight_line() -> None:

@@ -75,8 +75,8 @@ def stressed(
 ) -> Iterator[tuple[str, float, NDArray[np.bool_]]]:
     """Of every cause and level, which of the images [N, S, S, 3] are recognised, [N].
 
-    `ask` says the class of some uint8 images. A level's images depend on the seed and their number
-    alone.
+    `ask` says the class of some uint8 images. What is done to an image depends on the seed and its
+    number alone; what lies beyond its edge has the colour of all images' borders.
     """
     fill = border_colour(images, np.arange(len(images)))
     for name, cause in CAUSES.items():
