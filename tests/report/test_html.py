@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -173,7 +174,8 @@ def check_form(text: str) -> None:
 
 def words(text: str) -> str:
     """What is read: without tags, and with single spaces."""
-    return " ".join(re.sub(r"<[^>]*>", " ", text.split("</style>")[1]).split())
+    read = re.sub(r"<[^>]*>", " ", text.split("</style>")[1])
+    return " ".join(unescape(read).split())
 
 
 def test_a_finished_run_is_told(tmp_path: Path) -> None:

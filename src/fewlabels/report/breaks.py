@@ -41,11 +41,15 @@ def _where(evaluation: Row, n: int) -> dict[str, Any]:
     }
 
 
+def _plain(name: str) -> str:
+    return name.replace("_", " ").replace("jpeg", "JPEG")
+
+
 def _corruptions(evaluation: Row) -> dict[str, Any]:
     found = evaluation["corruptions"]
     rows = [
         {
-            "name": name.replace("_", " "),
+            "name": _plain(name),
             "cells": cells,
             "mean": sum(cell["accuracy"] for cell in cells) / len(cells),
         }
@@ -64,7 +68,7 @@ def _corruptions(evaluation: Row) -> dict[str, Any]:
 
 def _perturbations(evaluation: Row) -> dict[str, Any]:
     found = evaluation["perturbations"]
-    rates = [(name.replace("_", " "), rate) for name, rate in found["flip_rate"].items()]
+    rates = [(_plain(name), rate) for name, rate in found["flip_rate"].items()]
     return {
         "where": _where(evaluation, found["n"]),
         "mean": found["mean_flip_rate"],

@@ -10,6 +10,11 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
+def unbroken(value: float) -> str:
+    """As `percent`, for running text: the number and its sign stay on one line."""
+    return percent(value).replace(" ", "\N{NO-BREAK SPACE}")
+
+
 def tick(value: float) -> str:
     """0.9 -> 90 %, 0.965 -> 96.5 %: as short as it can be"""
     return f"{round(100 * value, 1):g} %"

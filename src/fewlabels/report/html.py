@@ -40,7 +40,7 @@ def template(name: str) -> Template:
         lstrip_blocks=True,
     )
     pages.filters |= {
-        "percent": form.percent,
+        "percent": form.unbroken,
         "whole": form.whole,
         "span": form.span,
         "points": form.points,

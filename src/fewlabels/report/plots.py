@@ -106,6 +106,7 @@ def curves(
     x has marks at `x_marks`, or at round numbers.
     """
     values = [y for row in rows for _, y in row.points]
+    values += [end for row in rows for _, low, high in row.band for end in (low, high)]
     end = max(x for row in rows for x, _ in row.points) or 1.0
     y_marks = ticks(min([y_low, *values]), max(values), 4)
 
@@ -208,7 +209,6 @@ def _gridline(x: float, text: str, height: int, zero: bool) -> Markup:
 
 
 def _svg(parts: list[Markup], text: str, style: str, css: str = "") -> Markup:
-    head = Markup('<svg class="plot {}" role="img" aria-label="{}" style="{}">').format(
-        style, text, css
-    )
+    head = Markup('<svg class="plot {}" role="img" aria-label="{}"').format(style, text)
+    head += Markup(' style="{}">').format(css) if css else Markup(">")
     return head + Markup("").join(escape(part) for part in parts) + Markup("</svg>")

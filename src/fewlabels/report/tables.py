@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabels.evaluate import metrics
-from fewlabels.evaluate.intervals import Estimate
+from fewlabels.evaluate.intervals import Estimate, scored
 from fewlabels.report.read import Predictions, Run
 
 Matrix = NDArray[np.int64]  # [K, K]: row = given label, column = predicted
@@ -33,7 +33,7 @@ class PairRow:
     label: str
     predicted: str
     count: int
-    share: float  # of the label's images
+    share: Estimate  # of the label's images
 
 
 def row_shares(matrix: Matrix) -> NDArray[np.float64]:
@@ -59,13 +59,13 @@ def by_class(predictions: Predictions, matrix: Matrix, run: Run) -> list[ClassRo
 def confused_pairs(matrix: Matrix, run: Run, most: int = 20) -> list[PairRow]:
     """The pairs of classes with most errors, the largest first."""
     errors = matrix - np.diag(np.diag(matrix))
-    shares = row_shares(matrix)
-    order = np.argsort(-errors, axis=None, kind="stable")[:most]
-    return [
-        PairRow(run.name(int(i)), run.name(int(j)), int(errors[i, j]), float(shares[i, j]))
-        for i, j in (np.unravel_index(flat, errors.shape) for flat in order)
-        if errors[i, j]
-    ]
+    rows = []
+    for flat in np.argsort(-errors, axis=None, kind="stable")[:most]:
+        i, j = (int(k) for k in np.unravel_index(flat, errors.shape))
+        count, n = int(errors[i, j]), int(matrix[i].sum())
+        if count:
+            rows.append(PairRow(run.name(i), run.name(j), count, scored(count / n, n, n)))
+    return rows
 
 
 def won_and_lost(predictions: Predictions) -> tuple[int, int] | None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from fewlabels.evaluate.intervals import scored
 from fewlabels.report.answer import accuracies, whisker
 from fewlabels.report.read import Run
 
@@ -22,6 +23,7 @@ def told(run: Run) -> dict[str, Any]:
         "chart": accuracies(whiskers) if whiskers else None,
         "rounds": rounds(run),
         "kept": run.result.get("kept"),
+        "agreement": _agreement(run.result.get("kept") or {}),
         "members": run.result.get("members") or [],
     }
 
@@ -34,3 +36,11 @@ def rounds(run: Run) -> list[dict[str, Any]]:
             sums = {key: sum(row[key] for row in labels) for key in ("said", "learnt", "shown")}
             out.append(each | {"sums": sums})
     return out
+
+
+def _agreement(kept: dict[str, Any]) -> dict[str, Any] | None:
+    """Of how many test images teacher and student say the same."""
+    value, test = kept.get("agreement"), kept.get("student", {}).get("test")
+    if value is None or not test:
+        return None
+    return scored(value, test["n"], test["n"]).to_json("accuracy")
