@@ -125,7 +125,7 @@ def test_one_known_image_in_twenty_is_flagged_and_strangers_are(kind: str) -> No
     assert found.images == ("validation images" if kind == "val" else "unlabelled images")
     assert detector.threshold == found.threshold.value
     assert detector.path == "body"
-    assert found.threshold.flagged.n == 300  # as many are looked at
+    assert found.threshold.flagged.n == OTHERS
     assert flagged(found, 2) == pytest.approx(0.05, abs=0.04)
     assert flagged(found, 2, blue=90) == 1.0
 

@@ -27,7 +27,7 @@ from fewlabels.procedures.prepare import Rows, each_class_in_turn
 from fewlabels.procedures.probes import FROZEN
 from fewlabels.procedures.stage import Weights
 
-MOST = 300  # images of each kind that are looked at
+LABELLED, JUDGES = 300, 500  # that are looked at, at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,18 +112,18 @@ def _whom(chosen: Chosen) -> tuple[Rows, Rows, str, Weights]:
     data, final = chosen.context.data, chosen.final.weights
     known = _some(chosen, data.labelled)
     if len(data.val) >= FEWEST:
-        return known, _some(chosen, data.val), "validation images", final
+        return known, _some(chosen, data.val, JUDGES), "validation images", final
     if len(data.unlabelled) >= FEWEST:
-        return known, _some(chosen, data.unlabelled), "unlabelled images", final
+        return known, _some(chosen, data.unlabelled, JUDGES), "unlabelled images", final
     # a trial of labels only has not seen these labels; frozen features know none
     if chosen.method in (BASELINE, *FROZEN):
         known = _some(chosen, np.setdiff1d(data.labelled, data.held_out))
-        return known, _some(chosen, data.held_out), "validation images", chosen.stages[0].weights
+        return known, _some(chosen, data.held_out, JUDGES), "validation images", chosen.stages[0].weights
     return known, data.val, "validation images", final
 
 
-def _some(chosen: Chosen, rows: Rows) -> Rows:
-    """At most MOST of them, of every class."""
+def _some(chosen: Chosen, rows: Rows, most: int = LABELLED) -> Rows:
+    """So many of them at most, of every class."""
     label = chosen.context.data.pool.label
     order = np.random.default_rng(chosen.context.config.seed).permutation(rows)
-    return np.sort(each_class_in_turn(order, label)[:MOST])
+    return np.sort(each_class_in_turn(order, label)[:most])

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from fewlabels.procedures.certainty import MOST
+from fewlabels.procedures.certainty import JUDGES, LABELLED
 from fewlabels.procedures.config import ROUNDS
 from fewlabels.procedures.earlier import Earlier
 from fewlabels.procedures.gallery import PSEUDO_LABELLED
@@ -70,7 +70,8 @@ def _closing_seconds(context: Context) -> float:
     judges = len(data.test) + len(context.val_rows)
     rows_to_ask = models * judges + min(len(data.unlabelled), PSEUDO_LABELLED)
     # and what is unknown is found out
-    rows_to_ask += (inside + 1) * (min(len(data.labelled), MOST) + min(len(data.pool), MOST))
+    familiar = min(len(data.labelled), LABELLED) + min(len(data.pool), JUDGES)
+    rows_to_ask += (inside + 1) * familiar
     earlier = sum(_seconds_an_image_of(context, run) for run in context.earlier) * judges
     writing = WRITING + inside * WRITING_INSIDE + 4 * megabytes / DISK
     return writing + an_image * rows_to_ask + earlier
