@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 from full_run import evaluation, make_full, robustness, share, write_evaluation
 from test_html import EVIL, make, page
 from test_report_sure import section
@@ -38,7 +39,7 @@ def test_corruptions(tmp_path: Path) -> None:
     read = section(text, "breaks")
     assert "43.2 % C-like error" in read
     assert "15 corruptions in 5 severities, on 200 images of birds, 2026-03-02" in read
-    assert "Undisturbed 5.0 % are wrong." in read
+    assert "Undisturbed 5.0 % of 200 are wrong." in read
     assert "best under brightness, with 99.0 % right" in read
     # 80, 70, 60, 50, 40 less 14 for the last
     assert "worst under JPEG compression, with 46.0 %" in read
@@ -76,6 +77,23 @@ def test_stress_tells_where_five_points_are_lost(tmp_path: Path) -> None:
     assert "scale, farther 5 points are lost at 62 % of the size" in read
     assert "illumination, brighter not lost up to 250 % of the light" in read
     assert "viewpoint, turned 20 degrees 92.0 % 87.4 to 95.0 \N{MINUS SIGN}3.0" in read
+
+
+@pytest.mark.parametrize(
+    ("unit", "level", "says"),
+    [
+        ("of the size", 1.546, "155 % of the size"),
+        ("of the light", 0.9961, "100 % of the light"),
+        ("of the area", 0.0752, "7.5 % of the area"),
+        ("degrees", 9.96, "10 degrees"),
+        ("degrees", 5.04, "5 degrees"),
+    ],
+)
+def test_a_level_is_said_in_two_digits(tmp_path: Path, unit: str, level: float, says: str) -> None:
+    make(tmp_path, ["heron", "stork"])
+    cause = robustness()["stress"][0] | {"unit": unit, "falls_at": level}
+    write_evaluation(tmp_path, 1, evaluation() | {"stress": [cause]})
+    assert f"5 points are lost at {says}" in section(page(tmp_path), "breaks")
 
 
 def test_the_newest_of_each_kind_counts(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_mistakes_stand_beside_their_heat(tmp_path: Path) -> None:
     assert wrong.count("<img") == 2
     assert "speaks for heron, as heat" in wrong
     assert "pip install" not in text
-    assert text.count(" beside") == 1  # the others have none
+    assert text.count(" beside\"") == 1  # the others have none
 
 
 def test_without_heat_the_extra_is_named(tmp_path: Path) -> None:

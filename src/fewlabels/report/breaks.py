@@ -133,12 +133,17 @@ def _stress(evaluation: Row) -> dict[str, Any]:
             {
                 "name": each["cause"],
                 "unit": unit,
-                "falls_at": None if fall is None else f"{factor * fall:.2g}",
+                "falls_at": None if fall is None else _two_digits(factor * fall),
                 "furthest": levels[-1]["mark"],
                 "levels": levels,
             }
         )
     return {"where": _where(evaluation, found[0]["levels"][0]["n"]), "causes": causes}
+
+
+def _two_digits(value: float) -> str:
+    """7.52 -> 7.5, 23.4 -> 23, 154.6 -> 155: what the levels between which it lies bear"""
+    return f"{value:.0f}" if value >= 9.95 else f"{value:.2g}"
 
 
 def _elsewhere(run: Run) -> list[dict[str, Any]]:

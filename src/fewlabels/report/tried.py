@@ -5,21 +5,24 @@ from typing import Any
 from fewlabels.evaluate.intervals import scored
 from fewlabels.report.answer import accuracies, whisker
 from fewlabels.report.read import Run
+from fewlabels.report.timeline import LABELS_ONLY
 
 
 def told(run: Run) -> dict[str, Any]:
     """The candidates with their chart; rounds, student and members where there were any."""
     choice = run.result.get("choice") or {}
     chosen = run.result.get("method")
-    candidates = [c for c in choice.get("candidates") or [] if c.get("val")]
+    candidates = [
+        (str(c["method"]), c["val"]) for c in choice.get("candidates") or [] if c.get("val")
+    ]
     whiskers = [
-        whisker(c["method"], c["val"], "main" if c["method"] == chosen else "plain")
-        for c in candidates
+        whisker(_called(name), val, "main" if name == chosen else "plain")
+        for name, val in candidates
     ]
     return {
         "choice": choice,
         "decisions": run.result.get("decisions") or [],
-        "candidates": [(c["method"], c["val"]) for c in candidates],
+        "candidates": [(_called(name), val) for name, val in candidates],
         "chart": accuracies(whiskers) if whiskers else None,
         "rounds": rounds(run),
         "kept": run.result.get("kept"),
@@ -36,6 +39,10 @@ def rounds(run: Run) -> list[dict[str, Any]]:
             sums = {key: sum(row[key] for row in labels) for key in ("said", "learnt", "shown")}
             out.append(each | {"sums": sums})
     return out
+
+
+def _called(method: str) -> str:
+    return LABELS_ONLY if method == "supervised" else method
 
 
 def _agreement(kept: dict[str, Any]) -> dict[str, Any] | None:
