@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from conftest import Paint, picture
 from PIL import Image
@@ -42,7 +43,10 @@ def test_help_is_quick() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["demo", "check", "train", "predict", "report", "augment", "models", "search", "export"],
+    [
+        *("demo", "check", "train", "predict", "evaluate", "explain", "report", "augment"),
+        *("models", "search", "export"),
+    ],
 )
 def test_every_command_explains_itself(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
@@ -164,7 +168,58 @@ def test_train_then_predict(
     result = json.loads((run / "result.json").read_text())
     right = sum(row["label"] == Path(row["image"]).parent.name for row in good)
     assert round(right / 12, 4) == result["test"]["accuracy"]
+    table = tmp_path / "out.parquet"
+    assert call(monkeypatch, "predict", run, split_folders / "test", "-o", table) == 0
+    said = pq.read_table(table).to_pylist()
+    assert [row["label"] or "" for row in said] == [row["label"] for row in rows]
+    assert [row["unknown"] for row in said if row["label"]] == [
+        row["unknown"] == "true" for row in good
+    ]
     assert call(monkeypatch, "report", run) == 0
+
+
+def test_evaluate_tells_all_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    split_folders: Path,
+    tmp_path: Path,
+    paint: Paint,
+) -> None:
+    run, test = tmp_path / "run", split_folders / "test"
+    assert call(monkeypatch, "train", split_folders, "--out", run, "--steps", "10", *QUICK) == 0
+    paint(test / "middle", 2, 3)
+    capsys.readouterr()
+    every = ["--corruptions", "--perturbations", "--adversarial", "--stress", "--images", "2"]
+    assert call(monkeypatch, "evaluate", run, test, *every) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for said in (
+        "15 labelled images, 3 of them of classes that the classifier does not know",
+        "balanced accuracy",
+        "expected calibration error",
+        "AUROC of strangers",
+        "C-like error",
+        "mean flip rate",
+        "PGD",
+        "viewpoint, turned",
+        f"{run}/evaluations/1.json",
+    ):
+        assert said in shown
+    assert "Warning" not in shown
+    assert call(monkeypatch, "evaluate", run, split_folders / "train", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["learnt_from"] == {"images": 8}
+    assert told["unknown"]["known_flagged"]["n"] == 8
+    assert call(monkeypatch, "evaluate", run, split_folders / "train") == 0
+    assert "Warning: the run has learnt from 8 of these images" in capsys.readouterr().out
+    assert len(list((run / "evaluations").iterdir())) == 3
+    for wrong, line in (
+        (["evaluate", run, split_folders / "unlabelled"], "has no labelled images"),
+        (["evaluate", tmp_path / "absent"], "no such run folder"),
+        (["evaluate", run, "--images", "5"], "has no effect without"),
+    ):
+        assert call(monkeypatch, *wrong) == 2
+        (said,) = capsys.readouterr().err.splitlines()
+        assert line in said
 
 
 def test_a_recipe_gives_settings_and_options_win(

@@ -20,7 +20,7 @@ from lightning_fabric import Fabric
 from rich.console import Console
 
 from fewlabels.augment.views import compile_kernel, compiled
-from fewlabels.deploy import artefact, judges
+from fewlabels.deploy import artefact, imagenet_c, judges
 from fewlabels.deploy.classifier import Classifier
 from fewlabels.deploy.evaluate import Asked, evaluated
 from fewlabels.deploy.predict import find
@@ -375,20 +375,22 @@ def evaluate(
     where it has none; without `data` on the run's own test images.
 
     `asked` are fields of `deploy.evaluate.Asked`: corruptions, perturbations, adversarial, stress,
-    images, seed. The result is kept in the run's folder, and the report says it. UserError where
-    there are no labelled images of the classifier's classes.
+    images, seed. A folder with ImageNet-C's own files is understood as such. The result is kept in
+    the run's folder, and the report says it. UserError where there are no labelled images of the
+    classifier's classes.
     """
     what = make(Asked, asked, "evaluate")
     count = progress or (lambda what, done, total: None)
     classifier, path = load(run, device), run.path if isinstance(run, Run) else Path(run)
-    mine = judges.find(
-        path,
-        classifier.classes,
-        classifier.preprocess.size,
-        None if data is None else str(data),
-        count,
-    )
-    result = evaluated(classifier, mine, what, count)
+    folders = {} if data is None else imagenet_c.found_in(Path(data))
+    if data is not None and folders:
+        if what != Asked():
+            raise UserError(f"evaluate {data}: is ImageNet-C itself; nothing else is asked of it")
+        result = imagenet_c.evaluated(classifier, path, Path(data), folders, count)
+    else:
+        place, size = None if data is None else str(data), classifier.preprocess.size
+        mine = judges.find(path, classifier.classes, size, place, count)
+        result = evaluated(classifier, mine, what, count)
     if not (path / "config.yaml").is_file():
         return Evaluation(None, result)
     result["when"] = datetime.now().astimezone().isoformat(timespec="seconds")

@@ -307,7 +307,9 @@ def evaluate(
     stress: Annotated[
         bool, typer.Option("--stress", help="Viewpoint, scale, deformation, occlusion, light.")
     ] = False,
-    images: Annotated[int, typer.Option(help="Of so many images at most, for those four.")] = 500,
+    images: Annotated[
+        int | None, typer.Option(help="So many images at most, for those four. (500)")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

@@ -12,10 +12,13 @@ from torch import nn
 
 import fewlabels as fl
 from fewlabels.api import evaluate
+from fewlabels.deploy import imagenet_c, judges
 from fewlabels.deploy.classifier import Classifier
 from fewlabels.deploy.evaluate import Asked, evaluated
 from fewlabels.deploy.judges import Judges, find, numbers
 from fewlabels.errors import UserError
+from fewlabels.evaluate.corruptions import CORRUPTIONS, NAMES
+from fewlabels.evaluate.corruptions.scores import ALEXNET_ERROR
 from fewlabels.evaluate.unknown import Detector, Familiar
 from fewlabels.pixels.preprocess import Preprocess
 
@@ -208,3 +211,50 @@ def test_what_was_found_is_kept_and_reported(split_folders: Path, tmp_path: Path
     assert alone.result["accuracy"] == first.result["accuracy"]
     with pytest.raises(UserError, match="has no test images"):
         evaluate(tmp_path / "shipped")
+
+
+def test_imagenet_c_is_asked_about_as_it_lies_there(tmp_path: Path, paint: Paint) -> None:
+    """Of 15 corruptions one is wrong throughout: a C-like error of 1/15. Two classes are no mCE."""
+    for group, names in CORRUPTIONS.items():
+        for name in names:
+            for severity in range(1, 6):
+                home = tmp_path / "c" / group / name / str(severity)
+                paint(home / "left", int(name == "fog"), 1)
+                paint(home / "right", int(name != "fog"), 1)
+    folders = imagenet_c.found_in(tmp_path / "c")
+    assert set(folders) == set(NAMES)
+    asked = knows(), Path("no run"), tmp_path / "c", folders, silent
+    found = imagenet_c.evaluated(*asked)
+    told = found["corruptions"]
+    assert told["c_like_error"] == pytest.approx(1 / 15, abs=1e-4)
+    assert [cell["accuracy"] for cell in told["accuracy"]["fog"]] == [0.0] * 5
+    assert told["n"] == 2
+    assert "mce" not in told
+    paint(tmp_path / "c" / "weather" / "snow" / "2" / "cat", 0, 1)
+    with pytest.raises(UserError, match="snow/2: has classes that the classifier does not know"):
+        imagenet_c.evaluated(*asked)
+    shutil.rmtree(tmp_path / "c" / "blur" / "glass_blur" / "3")
+    assert set(imagenet_c.found_in(tmp_path / "c")) == set(NAMES) - {"glass_blur"}
+    assert imagenet_c.found_in(tmp_path / "c" / "weather" / "snow" / "2") == {}
+
+
+def test_all_of_imagenet_c_has_an_mce(
+    tmp_path: Path, paint: Paint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judges, "IMAGENET", 2)
+    for name in NAMES:
+        for severity in range(1, 6):
+            for kind, label in enumerate(("left", "right")):
+                paint(tmp_path / name / str(severity) / label, 1 - kind, 1)
+    folders = imagenet_c.found_in(tmp_path)
+    told = imagenet_c.evaluated(knows(), Path("no run"), tmp_path, folders, silent)["corruptions"]
+    assert told["c_like_error"] == 1.0
+    expected = sum(1 / error for error in ALEXNET_ERROR.values()) / 15
+    assert told["mce"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_number_of_images_is_about_robustness() -> None:
+    with pytest.raises(UserError, match="--images has no effect without --corruptions"):
+        Asked(images=5)
+    with pytest.raises(UserError, match="--images 0: must be at least 1"):
+        Asked(images=0, stress=True)

@@ -20,21 +20,29 @@ from fewlabels.evaluate.unknown import detection
 from fewlabels.settings import between
 
 BATCH = 256
+IMAGES = 500  # whose robustness is asked about, where nothing else is said
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked beside accuracy and calibration, of at most so many `images`, drawn."""
+    """What is asked beside accuracy and calibration, of at most so many `images` (500), drawn."""
 
     corruptions: bool = False
     perturbations: bool = False
     adversarial: bool = False
     stress: bool = False
-    images: int = 500
+    images: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
         between("--images", self.images, 1)
+        between("--seed", self.seed, 0)
+        kinds = self.corruptions, self.perturbations, self.adversarial, self.stress
+        if self.images is not None and not any(kinds):
+            raise UserError(
+                "evaluate: --images has no effect without --corruptions, --perturbations, "
+                "--adversarial or --stress"
+            )
 
 
 def evaluated(
@@ -132,8 +140,8 @@ def _broken(classifier: Classifier, known: Judges, asked: Asked, count: Progress
 
 def _drawn(judges: Judges, asked: Asked) -> Judges:
     """At most so many of them, drawn by the seed."""
-    count = len(judges.label)
-    if count <= asked.images:
+    count, most = len(judges.label), asked.images or IMAGES
+    if count <= most:
         return judges
     order = np.random.default_rng(asked.seed).permutation(count)
-    return judges.take(np.sort(order[: asked.images]))
+    return judges.take(np.sort(order[:most]))

@@ -26,13 +26,31 @@ NOTICED = {
 
 def print_evaluation(found: dict[str, Any], kept: Path | None, console: Console) -> None:
     """Accuracy, calibration, unknown images, the worst classes, then what was asked for."""
+    if "accuracy" in found:
+        _accuracy(found, console)
+    else:
+        _say(console, f"{found['data']}: ImageNet-C's own files")
+    if skipped := found["skipped"]:
+        first = f"{skipped[0]['name']}: {skipped[0]['reason']}"
+        _say(console, f"{len(skipped):,} could not be read, such as {first}")
+    if "corruptions" in found:
+        _corruptions(found["corruptions"], console)
+    if "perturbations" in found:
+        _perturbations(found["perturbations"], console)
+    if "adversarial" in found:
+        _attacks(found["adversarial"], console)
+    if "stress" in found:
+        _stress(found["stress"], console)
+    if kept is not None:
+        console.print()
+        _say(console, f"All of it: {kept}; report: {kept.parents[1] / 'report.html'}")
+
+
+def _accuracy(found: dict[str, Any], console: Console) -> None:
     said = f"{found['data']}: {found['images']:,} labelled images"
     if found["strangers"]:
         said += f", {found['strangers']:,} of them of classes that the classifier does not know"
     _say(console, said)
-    if skipped := found["skipped"]:
-        first = f"{skipped[0]['name']}: {skipped[0]['reason']}"
-        _say(console, f"{len(skipped):,} could not be read, such as {first}")
     console.print()
     table = _table("", "", "95 % interval", "images")
     for name, label in LABELS.items():
@@ -46,17 +64,6 @@ def print_evaluation(found: dict[str, Any], kept: Path | None, console: Console)
     console.print(table)
     _learnt(found, console)
     _classes(found["classes"], console)
-    if "corruptions" in found:
-        _corruptions(found["corruptions"], console)
-    if "perturbations" in found:
-        _perturbations(found["perturbations"], console)
-    if "adversarial" in found:
-        _attacks(found["adversarial"], console)
-    if "stress" in found:
-        _stress(found["stress"], console)
-    if kept is not None:
-        console.print()
-        _say(console, f"All of it: {kept}; report: {kept.parents[1] / 'report.html'}")
 
 
 def _learnt(found: dict[str, Any], console: Console) -> None:
@@ -92,6 +99,8 @@ def _corruptions(found: dict[str, Any], console: Console) -> None:
     console.print(table)
     error = percent(found["c_like_error"])
     _say(console, f"C-like error {error}: the mean over all of these, on {found['n']:,} images")
+    if "mce" in found:
+        _say(console, f"mCE {percent(found['mce'])}: relative to AlexNet's errors")
 
 
 def _perturbations(found: dict[str, Any], console: Console) -> None:
