@@ -10,7 +10,7 @@ from torch import nn
 from fewlabels.procedures.certainty import JUDGES, LABELLED
 from fewlabels.procedures.config import ROUNDS
 from fewlabels.procedures.earlier import Earlier
-from fewlabels.procedures.gallery import PSEUDO_LABELLED
+from fewlabels.procedures.gallery import PICTURES, PSEUDO_LABELLED
 from fewlabels.procedures.prepare import Rows
 from fewlabels.procedures.probes import FROZEN
 from fewlabels.procedures.stage import Context
@@ -21,7 +21,8 @@ LEAST = 2.0  # seconds of training, however short the time is
 DISK = 200.0  # megabytes a second, for a slow one
 CLOCK = "clock.json"
 SOME = 64  # images that a model's speed is measured on
-WRITING = 1.5  # seconds for what is written after the last prediction,
+WRITING = 2.5  # seconds for what is written after the last prediction,
+HEAT = 4  # times as long as a look takes a heat map of what was seen
 WRITING_INSIDE = 0.7  # and of each run inside
 
 
@@ -71,7 +72,7 @@ def _closing_seconds(context: Context) -> float:
     rows_to_ask = models * judges + min(len(data.unlabelled), PSEUDO_LABELLED)
     # and what is unknown is found out
     familiar = min(len(data.labelled), LABELLED) + min(len(data.pool), JUDGES)
-    rows_to_ask += (inside + 1) * familiar
+    rows_to_ask += (inside + 1) * familiar + HEAT * PICTURES
     earlier = sum(_seconds_an_image_of(context, run) for run in context.earlier) * judges
     writing = WRITING + inside * WRITING_INSIDE + 4 * megabytes / DISK
     return writing + an_image * rows_to_ask + earlier
