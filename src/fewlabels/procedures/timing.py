@@ -22,8 +22,8 @@ DISK = 200.0  # megabytes a second, for a slow one
 CLOCK = "clock.json"
 SOME = 64  # images that a model's speed is measured on
 WRITING = 2.5  # seconds for what is written after the last prediction,
-HEAT = 4  # times as long as a look takes a heat map of what was seen
 WRITING_INSIDE = 0.7  # and of each run inside
+HEAT = 4  # times as long as a look takes a heat map of what was seen
 
 
 def timed(context: Context) -> Context:
