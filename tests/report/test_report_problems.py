@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from full_run import calibration, evaluation, make_full, robustness, share, write_evaluation
 from test_html import EVIL, make, page, png
 from test_report_sure import section
@@ -43,7 +44,7 @@ def test_mistakes_stand_beside_their_heat(tmp_path: Path) -> None:
     assert wrong.count("<img") == 2
     assert "speaks for heron, as heat" in wrong
     assert "pip install" not in text
-    assert text.count(" beside\"") == 1  # the others have none
+    assert text.count(' beside"') == 1  # the others have none
 
 
 def test_without_heat_the_extra_is_named(tmp_path: Path) -> None:
@@ -93,7 +94,18 @@ def test_only_what_was_looked_for_is_absent(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text(json.dumps(result | more))
     read = section(page(tmp_path), "problems")
     assert "copies in more than one split, copies with different labels" in read
+    assert "none of the classes" not in read  # there was no guard
     assert "files that cannot be used." in read
+
+
+@pytest.mark.parametrize(("out", "says"), [(0, "found: files"), (2, "2 of 40 were left out.")])
+def test_the_guard(tmp_path: Path, out: int, says: str) -> None:
+    result = make(tmp_path, ["heron", "stork"])
+    guard = {"said": f"guard: {out} of 40 were left out", "left_out": out, "scored": 40}
+    (tmp_path / "result.json").write_text(json.dumps(result | {"skipped": [], "guard": guard}))
+    read = section(page(tmp_path), "problems")
+    assert says in read
+    assert ("unlabelled images that look like none of the classes." in read) == (out == 0)
 
 
 def test_what_next(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def intervals(rows: list[Whisker], text: str, tick: Format, around: float | None
                 y=y,
             )
         )
-    return _svg(parts, text, "whiskers", f"height:{height}px")
+    return _svg(parts, text, "whiskers", height)
 
 
 def curves(
@@ -208,7 +208,7 @@ def _gridline(x: float, text: str, height: int, zero: bool) -> Markup:
     ).format(" zero" if zero else "", x=x, end=height - 18, below=height - 2, text=text)
 
 
-def _svg(parts: list[Markup], text: str, style: str, css: str = "") -> Markup:
+def _svg(parts: list[Markup], text: str, style: str, height: int | None = None) -> Markup:
     head = Markup('<svg class="plot {}" role="img" aria-label="{}"').format(style, text)
-    head += Markup(' style="{}">').format(css) if css else Markup(">")
+    head += Markup(' height="{}">').format(height) if height else Markup(">")
     return head + Markup("").join(escape(part) for part in parts) + Markup("</svg>")

@@ -115,10 +115,14 @@ def told(run: Run) -> dict[str, Any]:
             ),
         ),
     ]
+    none = [name for looked, name, finding in kinds if looked and not finding.rows]
+    guard = result.get("guard")
+    if guard and not guard["left_out"]:
+        none.append("unlabelled images that look like none of the classes")
     return {
         "findings": [finding for _, _, finding in kinds if finding.rows],
-        "none": [name for looked, name, finding in kinds if looked and not finding.rows],
-        "guard": result.get("guard"),
+        "none": none,
+        "guard": guard if guard and guard["left_out"] else None,
         "strangers": [shown(row, run) for row in run.gallery.get("stranger", [])],
     }
 
