@@ -240,6 +240,18 @@ def test_a_recipe_gives_settings_and_options_win(
     assert (config["steps"], config["time_limit"], config["seed"]) == (4, None, 5)
 
 
+def test_progress_in_a_file_is_plain_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], split_folders: Path
+) -> None:
+    assert call(monkeypatch, "check", split_folders) == 0
+    assert "reading" not in capsys.readouterr().out  # it was quick
+    monkeypatch.setattr(cli, "BETWEEN_LINES", 0.0)
+    assert call(monkeypatch, "check", split_folders) == 0
+    assert "reading: 3 of 44\n" in capsys.readouterr().out
+    assert call(monkeypatch, "check", split_folders, "--json") == 0
+    json.loads(capsys.readouterr().out)
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_exits_with_130_and_says_how_to_go_on(
     split_folders: Path, tmp_path: Path, how: signal.Signals

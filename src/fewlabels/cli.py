@@ -6,6 +6,9 @@ Whatever needs torch is imported inside the command that needs it, so that `--he
 import os
 import signal
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from fewlabels.api import Run
 
 CLOCK = Clock()  # a time limit counts from here
+BETWEEN_LINES = 10.0  # seconds, of progress that is written to a file
 
 app = typer.Typer(
     help="Image classification from few labels: the best classifier that a folder allows.",
@@ -68,20 +72,14 @@ def check(
     """What is in the pool: counts by class and split, unreadable files, copies, leaks."""
     import json
 
-    from rich.progress import Progress
-
     from fewlabels.pixels.decode import decode
     from fewlabels.pool.check import check as run_check
     from fewlabels.pool.pool import Pool
     from fewlabels.report.console import print_check
 
     console = _console()
-    bar = Progress(console=console, transient=True, disable=as_json or not console.is_terminal)
-    task = bar.add_task("reading", total=None)
-    with bar:
-        checked = run_check(
-            Pool.scan(data), decode, lambda done, of: bar.update(task, completed=done, total=of)
-        )
+    with _progress(console, as_json) as show:
+        checked = run_check(Pool.scan(data), decode, lambda done, of: show("reading", done, of))
     if as_json:
         print(json.dumps(checked.to_json(), indent=2, ensure_ascii=False))
     else:
@@ -317,19 +315,11 @@ def evaluate(
     """How good a classifier is on labelled images, how sure that is, and how it breaks."""
     import json
 
-    from rich.progress import Progress
-
     from fewlabels.api import evaluate as run_evaluate
     from fewlabels.report.evaluation import print_evaluation
 
     console = _console()
-    bar = Progress(console=console, transient=True, disable=as_json or not console.is_terminal)
-    task = bar.add_task("", total=None)
-
-    def show(what: str, done: int, total: int) -> None:
-        bar.update(task, description=what, completed=done, total=total)
-
-    with bar:
+    with _progress(console, as_json) as show:
         found = run_evaluate(
             run,
             data,
@@ -419,14 +409,10 @@ def explain(
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
 ) -> None:
     """Which pixels mattered, layer by layer, and whether to believe it: pictures and one page."""
-    from rich.progress import Progress
-
     from fewlabels import api
 
     console = _console()
-    bar = Progress(console=console, transient=True, disable=not console.is_terminal)
-    task = bar.add_task("reading", total=None)
-    with bar:
+    with _progress(console) as show:
         found = api.explain(
             str(run),
             paths,
@@ -435,9 +421,7 @@ def explain(
             target=target,
             images=images,
             device=device,
-            progress=lambda what, done, of: bar.update(
-                task, description=what, completed=done, total=of
-            ),
+            progress=show,
         )
     for item in found.skipped:
         console.print(f"left out: {item.name} ({item.reason})", markup=False, soft_wrap=True)
@@ -697,6 +681,25 @@ def _pair(text: str) -> tuple[str, Any]:
 
 def _option(name: str) -> str:
     return "--" + name.replace("_", "-")
+
+
+@contextmanager
+def _progress(console: Console, quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+    """Yields what hears how far something is: a bar, or on no terminal a line now and then."""
+    from rich.progress import Progress
+
+    bar = Progress(console=console, transient=True, disable=quiet or not console.is_terminal)
+    task, last = bar.add_task("", total=None), time.monotonic()
+
+    def show(what: str, done: int, total: int) -> None:
+        nonlocal last
+        bar.update(task, description=what, completed=done, total=total)
+        if not (quiet or console.is_terminal) and time.monotonic() - last >= BETWEEN_LINES:
+            console.print(f"{what}: {done:,} of {total:,}", highlight=False, markup=False)
+            last = time.monotonic()
+
+    with bar:
+        yield show
 
 
 def _console() -> Console:
