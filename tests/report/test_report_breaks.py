@@ -53,6 +53,19 @@ def test_corruptions(tmp_path: Path) -> None:
     assert "glass blur 76.0 % 69.6 to 81.4 66.0 % 59.2 to 72.2" in row
 
 
+def test_imagenet_c_itself_has_an_mce_and_no_clean_accuracy(tmp_path: Path) -> None:
+    make(tmp_path, ["heron", "stork"])
+    found = evaluation(50, data="/data/imagenet-c", published=True)
+    del found["accuracy"]
+    corruptions = robustness(50)["corruptions"] | {"mce": 0.712}
+    write_evaluation(tmp_path, 1, found | {"corruptions": corruptions})
+    read = section(page(tmp_path), "breaks")
+    assert "on ImageNet-C's own images, 50 or more of each, 2026-03-02" in read
+    assert "71.2 % mCE" in read
+    assert "Undisturbed" not in read
+    assert "On other images" not in read
+
+
 def test_flip_rates_worst_first(tmp_path: Path) -> None:
     make_full(tmp_path)
     read = section(page(tmp_path), "breaks")

@@ -58,6 +58,8 @@ def _corruptions(evaluation: Row) -> dict[str, Any]:
     ordered = sorted(rows, key=lambda row: row["mean"])
     return {
         "where": _where(evaluation, found["n"]),
+        "published": bool(evaluation.get("published")),  # ImageNet-C's own files
+        "mce": found.get("mce"),
         "error": found["c_like_error"],
         "rows": rows,
         "severities": max(len(row["cells"]) for row in rows),
