@@ -15,8 +15,9 @@ AT_ONCE = 20  # rows that stand outside of details
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of problem: how many, what it means, and a row each."""
+    """One kind of problem that was looked for: how many, what it means, and a row each."""
 
+    name: str  # where there is none
     title: str
     count: str
     means: str
@@ -42,89 +43,91 @@ class Finding:
 def told(run: Run) -> dict[str, Any]:
     """Findings, the worst first, and what was looked for without a finding."""
     result = run.result
-    copies = result.get("copies")
-    groups = copies or {}
-    leaks, contradictions = groups.get("leaks") or [], groups.get("contradictions") or []
-    # copies that are told as something worse are not told twice
-    worse = {tuple(_names(group)) for group in (*leaks, *contradictions)}
-    plain = [group for group in groups.get("duplicates") or [] if tuple(group) not in worse]
-    doubtful, skipped = result.get("doubtful_labels"), result.get("skipped")
-    kinds: list[tuple[bool, str, Finding]] = [
-        (
-            copies is not None,
-            "copies in more than one split",
-            Finding(
-                "The same image in more than one split",
-                _at_least(len(leaks)),
-                "What is measured on an image that was learnt from says nothing about new ones.",
-                ("images", "splits"),
-                [(_equal(_names(g)), _listed(g, "split", "undecided")) for g in leaks],
-            ),
-        ),
-        (
-            copies is not None,
-            "copies with different labels",
-            Finding(
-                "The same image with different labels",
-                _at_least(len(contradictions)),
-                "At most one of the labels is right.",
-                ("images", "labels"),
-                [(_equal(_names(g)), _listed(g, "label", "none")) for g in contradictions],
-            ),
-        ),
-        (
-            doubtful is not None,
-            "labels that look wrong",
-            Finding(
-                "Labels that look wrong",
-                form.count(len(doubtful or [])),
-                "The model had not seen these labels, and is sure of another class. It may be it "
-                "that errs: look at the image.",
-                ("image", "given", "looks like", "confidence"),
-                [
-                    (
-                        str(row["name"]),
-                        str(row["label"]),
-                        str(row["predicted"]),
-                        form.percent(row["confidence"]),
-                    )
-                    for row in doubtful or []
-                ],
-            ),
-        ),
-        (
-            copies is not None,
-            "other copies",
-            Finding(
-                "Copies",
-                _at_least(len(plain)),
-                "They tell nothing new, and make their kind count more than once.",
-                ("images",),
-                [(_equal(group),) for group in plain],
-            ),
-        ),
-        (
-            skipped is not None,
-            "files that cannot be used",
-            Finding(
-                "Files that were left out",
-                form.count(len(skipped or [])),
-                "",
-                ("file", "reason"),
-                [(str(row["name"]), str(row["reason"])) for row in skipped or []],
-            ),
-        ),
-    ]
-    none = [name for looked, name, finding in kinds if looked and not finding.rows]
+    looked: list[Finding] = []
+    if result.get("copies") is not None:
+        looked += _wrong_copies(result["copies"])
+    if result.get("doubtful_labels") is not None:
+        looked.append(_doubtful(result["doubtful_labels"]))
+    if result.get("copies") is not None:
+        looked.append(_copies(result["copies"]))
+    if result.get("skipped") is not None:
+        looked.append(_skipped(result["skipped"]))
+    none = [finding.name for finding in looked if not finding.rows]
     guard = result.get("guard")
     if guard and not guard["left_out"]:
         none.append("unlabelled images that look like none of the classes")
     return {
-        "findings": [finding for _, _, finding in kinds if finding.rows],
+        "findings": [finding for finding in looked if finding.rows],
         "none": none,
         "guard": guard if guard and guard["left_out"] else None,
         "strangers": [shown(row, run) for row in run.gallery.get("stranger", [])],
     }
+
+
+def _wrong_copies(copies: dict[str, Any]) -> list[Finding]:
+    leaks, contradictions = copies["leaks"], copies["contradictions"]
+    return [
+        Finding(
+            "copies in more than one split",
+            "The same image in more than one split",
+            _at_least(len(leaks)),
+            "What is measured on an image that was learnt from says nothing about new ones.",
+            ("images", "splits"),
+            [(_equal(_names(g)), _listed(g, "split", "undecided")) for g in leaks],
+        ),
+        Finding(
+            "copies with different labels",
+            "The same image with different labels",
+            _at_least(len(contradictions)),
+            "At most one of the labels is right.",
+            ("images", "labels"),
+            [(_equal(_names(g)), _listed(g, "label", "none")) for g in contradictions],
+        ),
+    ]
+
+
+def _copies(copies: dict[str, Any]) -> Finding:
+    """Those that are not told as something worse."""
+    worse = {tuple(_names(g)) for g in (*copies["leaks"], *copies["contradictions"])}
+    plain = [group for group in copies["duplicates"] if tuple(group) not in worse]
+    return Finding(
+        "other copies",
+        "Copies",
+        _at_least(len(plain)),
+        "They tell nothing new, and make their kind count more than once.",
+        ("images",),
+        [(_equal(group),) for group in plain],
+    )
+
+
+def _doubtful(labels: list[Row]) -> Finding:
+    return Finding(
+        "labels that look wrong",
+        "Labels that look wrong",
+        form.count(len(labels)),
+        "The model had not seen these labels, and is sure of another class. It may be the one "
+        "that errs: look at the image.",
+        ("image", "given", "looks like", "confidence"),
+        [
+            (*(str(row[key]) for key in ("name", "label", "predicted")), _sure(row))
+            for row in labels
+        ],
+    )
+
+
+def _skipped(files: list[Row]) -> Finding:
+    return Finding(
+        "files that cannot be used",
+        "Files that were left out",
+        form.count(len(files)),
+        "",
+        ("file", "reason"),
+        [(str(row["name"]), str(row["reason"])) for row in files],
+    )
+
+
+def _sure(row: Row) -> str:
+    return form.percent(row["confidence"])
 
 
 def _at_least(count: int) -> str:
