@@ -5,6 +5,7 @@ import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,12 @@ QUICK: dict[str, Any] = {
     "rotate": "off",
     "guard": "off",
 }
+
+
+@pytest.fixture(autouse=True)
+def none_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six steps are not enough to learn eight labels."""
+    monkeypatch.setattr(self_train, "LEARNT", 0.0)
 
 
 def trained(pool: Path, out: Path, **settings: Any) -> fl.Run:
@@ -299,3 +306,84 @@ def test_students_that_cannot_be_built_are_told_before_training(
     with pytest.raises(UserError, match=says):
         fl.train(split_folders, out=tmp_path / "run", settings=settings, **own)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("recognised", "kept"),
+    # labels only, the students of three rounds, of 8 labelled images
+    [((8, 8, 7, 8), ["rounds/1"]), ((8, 7, 8, 8), []), ((7, 8, 8, 8), ["rounds/1", "2", "3"])],
+)
+def test_a_student_that_has_not_learnt_its_labels_is_left_out(
+    split_folders: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    recognised: tuple[int, ...],
+    kept: list[str],
+) -> None:
+    names = ("labels only", "round 1", "round 2", "round 3")
+    told = dict(zip(names, recognised, strict=True))
+
+    def counted(learnt: self_train.Learnt, rows: Any) -> int:
+        assert len(rows) == 8
+        return told[learnt.name]
+
+    monkeypatch.setattr(self_train.Learnt, "recognises", counted)
+    monkeypatch.setattr(self_train, "LEARNT", 0.9)
+    run = trained(split_folders, tmp_path / "run", rounds=3)
+    folders = [each["folder"] for each in run.result.get("runs", [])]
+    assert [folder.removeprefix("rounds/") for folder in folders] == [
+        name.removeprefix("rounds/") for name in kept
+    ]
+    assert run.result["method"] == ("noisy_student" if kept else "supervised")
+    log = (run.path / "train.log").read_text()
+    left_out = len(kept) < 3
+    assert ("7 of the 8 labelled images that it has learnt" in log) == left_out
+    assert ("was left out" in run.result["choice"]["why"]) == left_out
+    if kept:
+        assert same(run.path, run.path / folders[-1])
+
+
+def test_what_a_model_recognises(split_folders: Path, tmp_path: Path) -> None:
+    label = np.array([0, 1, 1, -1])
+    said = np.eye(2)[[0, 1, 0]]
+    context: Any = SimpleNamespace(
+        data=SimpleNamespace(pool=SimpleNamespace(label=label)),
+        model=lambda weights: weights,
+        probabilities=lambda model, rows: said[rows],
+    )
+    nothing: Any = SimpleNamespace(weights={})
+    assert self_train.Learnt("a", context, nothing).recognises(np.array([0, 1, 2])) == 2
+
+
+@pytest.mark.parametrize(
+    ("left", "settings", "rounds"),
+    # 3 times 2 ms for each of 16 (1 + 4) images: 0.48 s a step
+    [(100.0, {}, 1), (1000.0, {}, 2), (9000.0, {}, 3), (100.0, {"rounds": 2}, 2)],
+)
+def test_there_are_as_many_rounds_as_have_time_to_learn(
+    left: float,
+    settings: dict[str, Any],
+    rounds: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept: dict[str, Any] = {}
+    said: list[str] = []
+    config = SimpleNamespace(time_limit=left, settings=settings, batch_size=16)
+    context: Any = SimpleNamespace(
+        config=config,
+        own_settings=resolve("noisy_student", settings),
+        data=SimpleNamespace(unlabelled=np.arange(5)),
+        folder=SimpleNamespace(read_json=kept.get, write_json=kept.__setitem__),
+        events=SimpleNamespace(say=said.append),
+        model=lambda weights: None,
+        moment=lambda part: left,
+        clock=lambda: 0.0,
+    )
+    begun: Any = SimpleNamespace(context=context, stages=[SimpleNamespace(weights={})])
+    monkeypatch.setattr(self_train, "seconds_an_image", lambda *_: 0.002)
+    assert self_train.affordable(begun) == rounds
+    assert len(said) == (rounds < 3 and not settings)
+    monkeypatch.setattr(self_train, "seconds_an_image", lambda *_: 1.0)
+    assert self_train.affordable(begun) == rounds  # decided once
+    config.time_limit = None
+    assert self_train.affordable(begun) == (settings or {"rounds": 3})["rounds"]

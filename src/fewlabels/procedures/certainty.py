@@ -118,7 +118,12 @@ def _whom(chosen: Chosen) -> tuple[Rows, Rows, str, Weights]:
     # a trial of labels only has not seen these labels; frozen features know none
     if chosen.method in (BASELINE, *FROZEN):
         known = _some(chosen, np.setdiff1d(data.labelled, data.held_out))
-        return known, _some(chosen, data.held_out, JUDGES), "validation images", chosen.stages[0].weights
+        return (
+            known,
+            _some(chosen, data.held_out, JUDGES),
+            "validation images",
+            chosen.stages[0].weights,
+        )
     return known, data.val, "validation images", final
 
 
