@@ -73,7 +73,7 @@ def finished(
         model=lambda weights: model or Colours(),
         val_rows=rows.get("val", empty),
     )
-    stage = Trained({}, 1, 1.0, 1, NOTHING)
+    stage = Trained({}, 1, 1.0, 1, p)
     said = {"fixmatch": p} if len(p) else {}
     return Chosen(context, "fixmatch", (stage,), (), said, {}, "", compared=compared)
 
@@ -96,22 +96,21 @@ def test_the_temperature_undoes_shouting() -> None:
     assert found.images == "validation images"
 
 
-def test_the_answers_that_it_was_chosen_by_tell_the_temperature() -> None:
+def test_what_other_models_said_is_no_temperature_of_this_one() -> None:
+    """Those of folds, and the trial that had not seen the held-out labels."""
     rows = np.arange(KNOWN)
     label = pictures(KNOWN, 0)[1]
     judged = Compared(rows, {"fixmatch": shouting(label, 2.0)}, label)
     chosen = finished(compared=judged, unlabelled=np.arange(KNOWN, KNOWN + OTHERS))
-    found = certainty(chosen)
-    assert found.temperature.value == pytest.approx(2.0, rel=1e-3)
-    cool = tempered(chosen, 2.0)
-    assert cool.compared is not None
-    np.testing.assert_allclose(cool.compared.said["fixmatch"].max(1), 0.8)
+    assert certainty(chosen).temperature.value == 1.0
+    chosen = finished(shouting(label, 2.0), held_out=rows)
+    assert certainty(chosen).temperature.value == 1.0
 
 
 def test_without_judges_it_stays_as_it_is_and_says_why() -> None:
     found = certainty(finished())
     assert found.temperature.value == 1.0
-    assert "had not seen" in found.temperature.why
+    assert "in val/" in found.temperature.why
     assert found.detector is None
     assert "too few" in found.threshold.why
     assert found.to_json()["unknown"] == {"threshold": None, "why": found.threshold.why}

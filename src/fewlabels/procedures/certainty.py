@@ -1,8 +1,13 @@
 """How sure a finished run may be: the temperature of its probabilities, and what is unknown to it.
 
-Both are set without a look at the test images. The temperature needs validation images whose labels
-the measured model had not seen. So does the threshold of what is unknown, or unlabelled images:
-these have no label that it could know, and what of them is strange makes it the more careful.
+Both are set without a look at the test images. The temperature needs validation images that the
+pool brings, whose labels the final model has not seen. What a trial or a fold was validated on will
+not do: that was another model, trained for a shorter time on fewer labels. Given its temperature
+the final one's calibration error went from 10.2 to 5.6 % in one run and from 8.8 to 17.7 % in
+another (CIFAR-10, 250 labels, 90 s).
+
+The threshold of what is unknown comes from such images, too, or from unlabelled ones: these have no
+label that the model could know, and what of them is strange makes it the more careful.
 """
 
 from dataclasses import dataclass, replace
@@ -49,15 +54,13 @@ class Certainty:
 
 def certainty(chosen: Chosen) -> Certainty:
     """Fits both; the model has learnt what it will ever learn."""
-    rows, by_method = chosen.validated
-    label = chosen.context.data.pool.label
-    p = by_method.get(chosen.method)
-    if p is None or not len(p):
-        why = "there are no validation images whose labels the model had not seen"
-        temperature = Temperature(1.0, 0, why)
-    else:
-        temperature = fit_temperature(np.log(np.maximum(p, 1e-30)), label[rows])
-    return _detector(chosen, temperature)
+    data = chosen.context.data
+    p = chosen.final.val
+    if not len(data.val) or len(p) != len(data.val):
+        why = "there are no validation images, in val/, whose labels the model has not seen"
+        return _detector(chosen, Temperature(1.0, 0, why))
+    logs = np.log(np.maximum(p, 1e-30))
+    return _detector(chosen, fit_temperature(logs, data.pool.label[data.val]))
 
 
 def tempered(chosen: Chosen, temperature: float) -> Chosen:
@@ -70,12 +73,10 @@ def tempered(chosen: Chosen, temperature: float) -> Chosen:
             name: temper(p, temperature) for name, p in said.items() if name == chosen.method
         }
 
-    compared = chosen.compared
     return replace(
         chosen,
         val=own(chosen.val),
         test=own(chosen.test),
-        compared=None if compared is None else replace(compared, said=own(compared.said)),
         ask=lambda some: temper(chosen.said(some), temperature),
     )
 
