@@ -69,6 +69,34 @@ def test_the_weakest_classes_come_first_with_both_intervals(tmp_path: Path) -> N
     assert read.index("ibis 80") < read.index("stork 90") < read.index("heron 100")
 
 
+def test_confused_pairs_have_an_interval(tmp_path: Path) -> None:
+    make(tmp_path, [f"bird {i}" for i in range(21)])
+    read = section(page(tmp_path), "fails")
+    assert "bird 0 bird 1 1 10.0 % 1.8 to 40.4, n = 10" in read  # Wilson's of 1/10
+
+
+def test_rounds_student_and_members_with_their_intervals(tmp_path: Path) -> None:
+    labels = [{"class": "heron", "said": 9, "sure": 8, "learnt": 7, "shown": 6}]
+    inside = {"folder": "rounds/1", "teacher": "labels only", "model": "cnn_small", "img_size": 32}
+    inside |= {"val": share(9, 10), "test": share(8, 10), "pseudo_labels": labels}
+    side = {"model": "m", "test": share(8, 10), "parameters": 1234}
+    side |= {"megabytes": 0.5, "images_per_second": 99}
+    difference = {"difference": 0.1, "interval": [-0.1, 0.3], "n": 10}
+    make_full(
+        tmp_path,
+        runs=[inside, {"folder": "rounds/2", "method": "without pseudo-labels"}],
+        kept={"teacher": side, "student": side, "agreement": 0.9},
+        members=[{"run": "runs/1", "test": share(8, 10), "difference": difference}],
+    )
+    text = page(tmp_path)
+    read = section(text, "tried")
+    assert "32 px 7 of 9 90.0 % 59.6 to 98.2, n = 10 80.0 % 49.0 to 94.3, n = 10" in read
+    assert "student m 80.0 % 49.0 to 94.3, n = 10 1,234" in read
+    assert "Both say the same of 90.0 % (59.6 to 98.2, n = 10) of the test images." in read
+    assert "runs/1 80.0 % 49.0 to 94.3, n = 10 +10.0" in read
+    assert "heron 9 8 7 6" in section(text, "pseudo")
+
+
 def test_problems_are_told_once_and_the_worst_first(tmp_path: Path) -> None:
     make_full(tmp_path)
     read = section(page(tmp_path), "problems")
