@@ -133,7 +133,7 @@ def test_other_data_with_overlap_and_strangers(tmp_path: Path) -> None:
     write_evaluation(tmp_path, 4, evaluation(100, data=f"/x/{EVIL}"))
     text = page(tmp_path)
     read = section(text, "breaks")
-    assert "gulls 2026-03-02 80.0 % 71.1 to 86.7 100" in read
+    assert "gulls 2026-03-02 80.0 % 71.1 to 86.7, n = 100" in read
     assert "The run has learnt from 12 of these images; of the others 75.0 %" in read
     assert "7 more are of classes that it does not know." in read
     assert "Asked only about the classes that occur: 85.0 %" in read
