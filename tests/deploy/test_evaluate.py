@@ -62,7 +62,15 @@ def test_every_number_is_told_with_its_interval(split_folders: Path) -> None:
     assert found["corruptions"]["n"] == 8
     assert len(found["corruptions"]["accuracy"]) == 15
     assert all(len(row) == 5 for row in found["corruptions"]["accuracy"].values())
-    assert len(found["perturbations"]["flip_rate"]) == 10
+    rows = found["corruptions"]["accuracy"].values()
+    error = sum(1 - cell["accuracy"] for row in rows for cell in row) / 75
+    assert found["corruptions"]["c_like_error"] == pytest.approx(error, rel=1e-3)
+    low, high = found["corruptions"]["interval"]
+    assert 0 <= low < error < high <= 1
+    rates = [row["flip_rate"] for row in found["perturbations"]["flip_rate"].values()]
+    assert len(rates) == 10
+    assert found["perturbations"]["mean_flip_rate"] == pytest.approx(sum(rates) / 10, rel=1e-3)
+    assert found["adversarial"]["fgsm"][0]["accuracy"] == 1.0  # ε = 0: as they are
     assert found["adversarial"]["pgd"][-1]["epsilon"] == 8.0
     causes = {row["cause"]: row for row in found["stress"]}
     assert causes["illumination, darker"]["falls_at"] is None  # half the light is still more

@@ -15,6 +15,7 @@ from fewlabels.evaluate.intervals import (
     bounded,
     effective_n,
     gain,
+    mean,
     paired_difference,
     proportion,
     resampled,
@@ -352,3 +353,20 @@ def test_the_bootstrap_covers() -> None:
 @pytest.mark.parametrize(("n", "groups"), [(12, 0), (40, 0), (400, 0), (200, 10), (300, 40)])
 def test_the_bootstrap_covers_for_few_images_and_for_many(n: int, groups: int) -> None:
     assert bootstrap_coverage(n, 2000, groups) > (0.88 if groups == 10 or n < 20 else 0.91)
+
+
+def test_the_mean_of_shares_has_a_bootstrap_interval() -> None:
+    values = np.random.default_rng(0).beta(2, 6, 400)
+    found = mean(values)
+    assert found.value == pytest.approx(values.mean())
+    half = 1.96 * values.std() / 20
+    assert found.high - found.value == pytest.approx(half, rel=0.15)
+    assert found.value - found.low == pytest.approx(half, rel=0.15)
+    assert mean(np.repeat(values[:50], 8), np.repeat(np.arange(50), 8)).n == 400
+    grouped = mean(np.repeat(values[:50], 8), np.repeat(np.arange(50), 8))
+    assert grouped.high - grouped.low == pytest.approx(
+        mean(values[:50]).high - mean(values[:50]).low, rel=0.15
+    )
+    certain = mean(np.zeros(30))
+    assert (certain.value, certain.low) == (0.0, 0.0)
+    assert certain.high == pytest.approx(wilson(0, 30)[1])

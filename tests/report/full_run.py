@@ -60,16 +60,25 @@ def robustness(n: int = 200) -> dict[str, Any]:
         return {"level": at, "difference": gain(now, clean)} | share(int(right * n), n)
 
     return {
-        "corruptions": {"c_like_error": 0.4321, "n": n, "accuracy": accuracy},
+        "corruptions": {
+            "c_like_error": 0.4321,
+            "interval": [0.4, 0.47],
+            "n": n,
+            "accuracy": accuracy,
+        },
         "perturbations": {
             "mean_flip_rate": 0.0312,
+            "interval": [0.02, 0.04],
             "n": n,
-            "flip_rate": {"gaussian_noise": 0.0123, "zoom_blur": 0.051},
+            "flip_rate": {
+                "gaussian_noise": {"flip_rate": 0.0123, "interval": [0.01, 0.02], "n": n},
+                "zoom_blur": {"flip_rate": 0.051, "interval": [0.04, 0.07], "n": n},
+            },
         },
         "adversarial": {
             attack: [
-                {"epsilon": epsilon} | share(int(n * (0.9 - 0.1 * i * steep)), n)
-                for i, epsilon in enumerate((0.25, 0.5, 1.0, 2.0, 4.0, 8.0))
+                {"epsilon": epsilon} | share(round(n * (0.95 - 0.1 * i * steep)), n)
+                for i, epsilon in enumerate((0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0))
             ]
             for attack, steep in (("fgsm", 1.0), ("pgd", 1.5))
         },

@@ -159,7 +159,7 @@ def test_all_that_others_wrote_is_escaped(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text(json.dumps(hostile(result)))
     found = hostile(evaluation(100, strangers=3) | robustness())
     found["corruptions"]["accuracy"] |= {EVIL: [share(1, 2)] * 5}
-    found["perturbations"]["flip_rate"] |= {EVIL: 0.5}
+    found["perturbations"]["flip_rate"] |= {EVIL: share(1, 2, "flip_rate")}
     found["adversarial"] |= {EVIL: found["adversarial"]["fgsm"]}
     write_evaluation(tmp_path, 2, found)
     (tmp_path / "classes.json").write_text(json.dumps([EVIL, f'"{EVIL}', f"'{EVIL}"]))

@@ -128,7 +128,9 @@ def _broken(classifier: Classifier, known: Judges, asked: Asked, count: Progress
     if asked.corruptions:
         found["corruptions"] = robustness.under_corruptions(ask, *whole, asked.seed, count)
     if asked.perturbations:
-        found["perturbations"] = robustness.along_perturbations(ask, some.images, asked.seed, count)
+        found["perturbations"] = robustness.along_perturbations(
+            *(ask, some.images, some.group, asked.seed, count)
+        )
     if asked.adversarial:
         found["adversarial"] = robustness.under_attack(
             *(classifier.model, *whole, classifier.preprocess, classifier.device, count)

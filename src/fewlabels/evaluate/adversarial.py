@@ -17,7 +17,7 @@ from fewlabels.models.neighbours import Neighbours
 from fewlabels.models.structure import in_mode
 from fewlabels.pixels.preprocess import Preprocess
 
-EPSILONS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # levels of 255
+EPSILONS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # levels of 255
 STEPS = 10  # of PGD
 REACH = 2.5  # times ε that its steps could go in all (Madry et al. 2018, section 5, where ε varies)
 BATCH = 64

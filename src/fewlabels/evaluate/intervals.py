@@ -237,6 +237,17 @@ def bounded(
     ]
 
 
+def mean(values: Array, groups: Array | None = None, seed: int = 0) -> Estimate:
+    """The mean of numbers between 0 and 1, one an image [n], with its bootstrap interval."""
+    each = np.asarray(values, np.float64)
+
+    def of(counts: Values) -> Values:
+        found: Values = (counts @ each / counts.sum(1))[:, None]
+        return found
+
+    return bounded(of, np.array([len(each)]), len(each), groups, seed)[0]
+
+
 def _left_out(statistic: Statistic, n: int, groups: Array | None) -> Values:
     """The statistic [B, M] without one of B parts of the images, or of the groups, in turn."""
     number = _numbered(n, groups)

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from fewlabels.evaluate import adversarial, perturbations, stress
+from fewlabels.evaluate import adversarial, stress
 from fewlabels.evaluate.corruptions import NAMES, SEVERITIES, corrupted
-from fewlabels.evaluate.corruptions.scores import c_like_error
-from fewlabels.evaluate.intervals import Array, gain, share
+from fewlabels.evaluate.intervals import Array, gain, mean, share
+from fewlabels.evaluate.perturbations import PERTURBATIONS, flip_rate, frames, is_noise
 from fewlabels.pixels.preprocess import Preprocess
 
 BATCH = 256
@@ -31,7 +31,7 @@ def under_corruptions(
     """Accuracy under ImageNet-C's 15 corruptions in five severities, and the C-like error, which is
     mCE's plain cousin: off ImageNet's own files nobody's mCE can be compared with it."""
     rows: dict[str, list[dict[str, Any]]] = {}
-    errors: dict[str, list[float]] = {}
+    wrong = np.zeros(len(label))  # how often each image was
     every = [(name, severity) for name in NAMES for severity in SEVERITIES]
     for done, (name, severity) in enumerate(every):
         count("corruptions", done, len(every))
@@ -41,29 +41,28 @@ def under_corruptions(
                 for some in _batches(len(label))
             ]
         )
-        found = share(right, group)
-        rows.setdefault(name, []).append(found.to_json("accuracy"))
-        errors.setdefault(name, []).append(1 - found.value)
-    return {"c_like_error": round(c_like_error(errors), 4), "n": len(label), "accuracy": rows}
+        rows.setdefault(name, []).append(share(right, group).to_json("accuracy"))
+        wrong += ~right
+    error = mean(wrong / len(every), group, seed)  # each corruption has as many severities
+    return error.to_json("c_like_error") | {"accuracy": rows}
 
 
-def along_perturbations(ask: Ask, images: Images, seed: int, count: Progress) -> dict[str, Any]:
+def along_perturbations(
+    ask: Ask, images: Images, group: Array | None, seed: int, count: Progress
+) -> dict[str, Any]:
     """How often a prediction flips along ImageNet-P's ten sequences, and the mean flip rate."""
-    rates = {}
-    for done, name in enumerate(perturbations.PERTURBATIONS):
-        said = []
+    names, total = tuple(PERTURBATIONS), len(PERTURBATIONS) * len(images)
+    rates = np.zeros((len(names), len(images)))
+    for i, name in enumerate(names):
         for number, image in enumerate(images):
-            count(
-                "perturbations",
-                done * len(images) + number,
-                len(images) * len(perturbations.PERTURBATIONS),
-            )
-            said.append(ask(perturbations.frames(image, name, seed, number)))
-        rates[name] = perturbations.flip_rate(np.stack(said), perturbations.is_noise(name))
-    return {
-        "mean_flip_rate": round(perturbations.mean_flip_rate(rates), 4),
-        "n": len(images),
-        "flip_rate": {name: round(rate, 4) for name, rate in rates.items()},
+            count("perturbations", i * len(images) + number, total)
+            said = ask(frames(image, name, seed, number))
+            rates[i, number] = flip_rate(said[None], is_noise(name))
+    return mean(rates.mean(0), group, seed).to_json("mean_flip_rate") | {
+        "flip_rate": {
+            name: mean(rate, group, seed).to_json("flip_rate")
+            for name, rate in zip(names, rates, strict=True)
+        },
     }
 
 

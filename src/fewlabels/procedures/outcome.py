@@ -128,6 +128,8 @@ def write_predictions(chosen: Chosen, path: Path) -> None:
             "baseline": by_method.get(chosen.beside, p).argmax(1),
             "probabilities": pa.array(list(p), pa.list_(pa.float64())),
         }
+        if (group := _group(data, rows)) is not None:
+            columns["group"] = group
         tables.append(pa.table(columns))
     write_table(pa.concat_tables(tables, promote_options="permissive"), path)
 

@@ -61,6 +61,7 @@ def _corruptions(evaluation: Row) -> dict[str, Any]:
         "published": bool(evaluation.get("published")),  # ImageNet-C's own files
         "mce": found.get("mce"),
         "error": found["c_like_error"],
+        "interval": found.get("interval"),
         "rows": rows,
         "severities": max(len(row["cells"]) for row in rows),
         "worst": ordered[0],
@@ -74,31 +75,27 @@ def _perturbations(evaluation: Row) -> dict[str, Any]:
     return {
         "where": _where(evaluation, found["n"]),
         "mean": found["mean_flip_rate"],
-        "rates": sorted(rates, key=lambda pair: -pair[1]),
+        "interval": found["interval"],
+        "rates": sorted(rates, key=lambda pair: -float(pair[1]["flip_rate"])),
         # the bars' end: flip rates are small
-        "end": max([rate for _, rate in rates] + [1e-9]),
+        "end": max([rate["flip_rate"] for _, rate in rates] + [1e-9]),
     }
 
 
 def _adversarial(evaluation: Row) -> dict[str, Any]:
     attacks = {name.upper(): points for name, points in evaluation["adversarial"].items()}
     n = next(iter(attacks.values()))[0]["n"]
-    where = _where(evaluation, n)
-    # only where the undisturbed accuracy is of the same images can the curves begin at it
-    clean = where["clean"]
-    start = [clean["accuracy"]] if clean and clean["n"] == n else []
     levels = sorted({point["epsilon"] for points in attacks.values() for point in points})
-    place = {level: i + len(start) for i, level in enumerate(levels)}
+    place = {level: i for i, level in enumerate(levels)}
     curves, styles = [], ("s0", "s2", "s3", "s4")
     for i, (name, points) in enumerate(attacks.items()):
-        line = [(0.0, value) for value in start]
-        line += [(float(place[point["epsilon"]]), point["accuracy"]) for point in points]
+        line = [(float(place[point["epsilon"]]), point["accuracy"]) for point in points]
         band = [(float(place[point["epsilon"]]), *point["interval"]) for point in points]
         style = styles[i % len(styles)]
         curves.append(plots.Curve(name, line, style, dots=True, band=band))
-    labels = ["0"] * len(start) + [f"{level:g}" for level in levels]
+    labels = [f"{level:g}" for level in levels]
     return {
-        "where": where,
+        "where": _where(evaluation, n),
         "levels": levels,
         "attacks": attacks,
         "legend": [(curve.name, curve.style) for curve in curves],

@@ -97,20 +97,24 @@ def _corruptions(found: dict[str, Any], console: Console) -> None:
         table.add_row(name.replace("_", " "), *(percent(cell["accuracy"]) for cell in row))
     console.print()
     console.print(table)
-    error = percent(found["c_like_error"])
-    _say(console, f"C-like error {error}: the mean over all of these, on {found['n']:,} images")
+    error, where = percent(found["c_like_error"]), f"on {found['n']:,} images"
+    between = f" ({span(found['interval'])})" if "interval" in found else ""
+    _say(console, f"C-like error {error}{between}: the mean over all of these, {where}")
     if "mce" in found:
         _say(console, f"mCE {percent(found['mce'])}: relative to AlexNet's errors")
 
 
 def _perturbations(found: dict[str, Any], console: Console) -> None:
-    table = _table("perturbation", "flips")
+    table = _table("perturbation", "flips", "95 % interval", "images")
     for name, rate in found["flip_rate"].items():
-        table.add_row(name.replace("_", " "), percent(rate))
+        table.add_row(name.replace("_", " "), *_numbers(rate, "flip_rate"))
     console.print()
     console.print(table)
-    rate = percent(found["mean_flip_rate"])
-    _say(console, f"mean flip rate {rate}: answers that change from one frame to the next")
+    rate, interval, _ = _numbers(found, "mean_flip_rate")
+    _say(
+        console,
+        f"mean flip rate {rate} ({interval}): answers that change from one frame to the next",
+    )
 
 
 def _attacks(found: dict[str, Any], console: Console) -> None:

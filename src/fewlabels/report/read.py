@@ -24,6 +24,7 @@ class Predictions:
     label: NDArray[np.int64]
     predicted: NDArray[np.int64]
     baseline: NDArray[np.int64]  # of the labels-only model, -1 = there is none
+    group: NDArray[np.int64] | None = None  # images of one are alike
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def number(row: Row, key: str, default: float = math.nan) -> float:
 def _predictions(file: Path) -> dict[str, Predictions]:
     if not file.is_file():
         return {}
-    table = pq.read_table(file, columns=["split", "label", "predicted", "baseline"])
+    table = pq.read_table(file)
     label, predicted, baseline = (
         table[name].to_numpy().astype(np.int64) for name in ("label", "predicted", "baseline")
     )
@@ -119,7 +120,8 @@ def _predictions(file: Path) -> dict[str, Predictions]:
     for name in ("test", "val"):
         chosen = (split == name) & (label >= 0)
         if chosen.any():
-            out[name] = Predictions(label[chosen], predicted[chosen], baseline[chosen])
+            group = table["group"].to_numpy()[chosen] if "group" in table.column_names else None
+            out[name] = Predictions(label[chosen], predicted[chosen], baseline[chosen], group)
     return out
 
 

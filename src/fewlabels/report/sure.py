@@ -44,15 +44,11 @@ def _scores(score: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 def _calibration(found: dict[str, Any], split: str) -> dict[str, Any]:
     ece, full = found["ece"], [one for one in found["bins"] if one["n"]]
     n = sum(one["n"] for one in full)
-    bins = [
-        plots.Bin(
-            one["confidence"],
-            one["accuracy"]["accuracy"],
-            *one["accuracy"]["interval"],
-            one["n"],
-        )
-        for one in full
-    ]
+    bins = []
+    for one in full:
+        low, high = one["accuracy"]["interval"]
+        right = one["accuracy"]["accuracy"]
+        bins.append(plots.Bin(one["confidence"], right, low, high, one["n"]))
     confidence = sum(one.n * one.confidence for one in bins) / n
     accuracy = sum(one.n * one.accuracy for one in bins) / n
     text = (

@@ -44,7 +44,8 @@ def row_shares(matrix: Matrix) -> NDArray[np.float64]:
 def by_class(predictions: Predictions, matrix: Matrix, run: Run) -> list[ClassRow]:
     """One row for each class that has images, the weakest first, of these the largest."""
     errors = matrix - np.diag(np.diag(matrix))
-    scores = metrics.by_class(predictions.label, predictions.predicted, len(matrix))
+    about = predictions.label, predictions.predicted, len(matrix), predictions.group
+    scores = metrics.by_class(*about)
     rows = []
     for i, score in enumerate(scores):
         if score.recall is None:
