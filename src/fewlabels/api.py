@@ -345,6 +345,7 @@ def explain(
         methods=methods,
         target=None if target is None else classifier.classes.index(target),
         tta=classifier.tta,
+        temperature=classifier.temperature,
         progress=progress,
     )
     name = str(run.path if isinstance(run, Run) else run)

@@ -92,6 +92,18 @@ def test_the_command(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         api.explain(trained / "run", known, out=out)
 
 
+def test_confidence_is_tempered_as_predictions_are(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained / "run" / "artefact", tmp_path / "shipped")
+    about = tmp_path / "shipped" / "classifier.json"
+    about.write_text(json.dumps(json.loads(about.read_text()) | {"temperature": 3.0}))
+    image = trained / "new" / "new <0>.png"
+    found = api.explain(tmp_path / "shipped", image, out=tmp_path / "why", methods=["occlusion"])
+    (said,) = api.load(tmp_path / "shipped").predict(image)
+    (plain,) = api.load(trained / "run").predict(image)
+    assert found.explanation.images[0].probabilities.max() == pytest.approx(said.confidence)
+    assert said.confidence < plain.confidence
+
+
 def test_the_first_images_alone_with_one_method(trained: Path, tmp_path: Path) -> None:
     heard: list[str] = []
     found = api.explain(

@@ -15,6 +15,7 @@ from fewlabels.deploy.classifier import Classifier
 from fewlabels.deploy.judges import Judges, Progress, Rows
 from fewlabels.errors import UserError
 from fewlabels.evaluate import calibration, metrics, robustness
+from fewlabels.evaluate.adversarial import need_gradient
 from fewlabels.evaluate.intervals import Array, named, share
 from fewlabels.evaluate.unknown import detection
 from fewlabels.settings import between
@@ -55,6 +56,8 @@ def evaluated(
             f"{judges.origin}: none of its classes is one of the classifier's "
             f"({', '.join(classifier.classes[:5])}, …)"
         )
+    if asked.adversarial:
+        need_gradient(classifier.model)  # before anything takes minutes
     every, strangeness = _said(classifier, judges.images, count)
     p, known = every[mine], judges.take(np.flatnonzero(mine))
     right = p.argmax(1) == known.label

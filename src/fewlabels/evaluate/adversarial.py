@@ -43,6 +43,15 @@ def pgd(model: Model, x: Tensor, y: Tensor, epsilon: float) -> Tensor:
 ATTACKS: dict[str, Attack] = {"fgsm": fgsm, "pgd": pgd}
 
 
+def need_gradient(model: nn.Module) -> None:
+    """UserError for a head without one."""
+    if any(isinstance(module, Neighbours) for module in model.modules()):
+        raise UserError(
+            "--adversarial: has no meaning here: where an image's nearest neighbours agree, their "
+            "vote has no gradient to go along"
+        )
+
+
 def right_under(
     attack: str,
     model: nn.Module,
@@ -57,11 +66,7 @@ def right_under(
     The model is in eval mode meanwhile, its parameters ask for no gradient, and both are as before
     when this ends. UserError for a head without a gradient.
     """
-    if any(isinstance(module, Neighbours) for module in model.modules()):
-        raise UserError(
-            "--adversarial: has no meaning here: where an image's nearest neighbours agree, their "
-            "vote has no gradient to go along"
-        )
+    need_gradient(model)
     mean, std = (
         torch.tensor(v, device=device).view(3, 1, 1) * 255
         for v in (preprocess.mean, preprocess.std)

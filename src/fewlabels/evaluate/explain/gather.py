@@ -117,6 +117,7 @@ def explain(
     methods: Sequence[str] = (),
     target: int | None = None,
     tta: str = "none",
+    temperature: float = 1.0,
     progress: Progress | None = None,
 ) -> Explanation:
     """Explains the `given` images, at least one: for the predicted class, and for `target` too.
@@ -128,7 +129,7 @@ def explain(
     net = instrument(model, preprocess.size)
     kept = chosen(net, methods)
     tell = progress or (lambda what, done, total: None)
-    p = probabilities(model, given.pixels, preprocess, net.device, tta)
+    p = probabilities(model, given.pixels, preprocess, net.device, tta, temperature)
     x = preprocess(given.pixels).to(net.device)
     predicted = torch.from_numpy(p.argmax(1)).to(net.device)
     border = (given.pixels == np.array(PAD, np.uint8)).all(-1)
