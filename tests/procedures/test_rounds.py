@@ -337,7 +337,7 @@ def test_a_student_that_has_not_learnt_its_labels_is_left_out(
     assert run.result["method"] == ("noisy_student" if kept else "supervised")
     log = (run.path / "train.log").read_text()
     left_out = len(kept) < 3
-    assert ("7 of the 8 labelled images that it has learnt" in log) == left_out
+    assert ("7 of the 8 labelled images that it was shown" in log) == left_out
     assert ("was left out" in run.result["choice"]["why"]) == left_out
     if kept:
         assert same(run.path, run.path / folders[-1])
@@ -356,34 +356,40 @@ def test_what_a_model_recognises(split_folders: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("left", "settings", "rounds"),
-    # 3 times 2 ms for each of 16 (1 + 4) images: 0.48 s a step
-    [(100.0, {}, 1), (1000.0, {}, 2), (9000.0, {}, 3), (100.0, {"rounds": 2}, 2)],
+    ("learns", "untils", "kept"),
+    [
+        ([True, True, True], [40.0, 70.0, 100.0], "round 3"),
+        ([False, True], [40.0, 100.0], "round 2"),  # the second has the time of two
+        ([True, False, True], [40.0, 70.0, 100.0], "round 3"),
+        ([False, False], [40.0, 100.0], "labels only"),
+    ],
 )
-def test_there_are_as_many_rounds_as_have_time_to_learn(
-    left: float,
-    settings: dict[str, Any],
-    rounds: int,
-    monkeypatch: pytest.MonkeyPatch,
+def test_after_a_student_that_learnt_too_little_the_next_has_all_the_time(
+    learns: list[bool], untils: list[float], kept: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept: dict[str, Any] = {}
-    said: list[str] = []
-    config = SimpleNamespace(time_limit=left, settings=settings, batch_size=16)
+    said: list[float] = []
+
+    def student(*given: Any) -> Any:
+        said.append(given[-1])
+        return SimpleNamespace(name=given[2], context=None, trained=None, right=0, pseudo=None)
+
+    monkeypatch.setattr(self_train, "next_round", student)
+    lacks = {f"round {i}": "" if learnt else "much" for i, learnt in enumerate(learns, 1)}
+    monkeypatch.setattr(self_train, "lacking", lambda learnt, *_: lacks[learnt.name])
+    monkeypatch.setattr(self_train, "keep", lambda *_: None)
+    monkeypatch.setattr(self_train, "chosen", lambda begun, done, best, *_: best.name)
+    empty = np.zeros(0, np.int64)
     context: Any = SimpleNamespace(
-        config=config,
-        own_settings=resolve("noisy_student", settings),
-        data=SimpleNamespace(unlabelled=np.arange(5)),
-        folder=SimpleNamespace(read_json=kept.get, write_json=kept.__setitem__),
-        events=SimpleNamespace(say=said.append),
-        model=lambda weights: None,
-        moment=lambda part: left,
-        clock=lambda: 0.0,
+        own_settings=resolve("noisy_student", {}),
+        config=SimpleNamespace(method="noisy_student", time_limit=100.0),
+        data=SimpleNamespace(
+            unlabelled=np.arange(3), held_out=empty, val=empty, test=empty, labelled=np.arange(2)
+        ),
+        moment=lambda part: round(100 * part, 6),
+        folder=None,
+        events=SimpleNamespace(say=lambda _: None),
     )
-    begun: Any = SimpleNamespace(context=context, stages=[SimpleNamespace(weights={})])
-    monkeypatch.setattr(self_train, "seconds_an_image", lambda *_: 0.002)
-    assert self_train.affordable(begun) == rounds
-    assert len(said) == (rounds < 3 and not settings)
-    monkeypatch.setattr(self_train, "seconds_an_image", lambda *_: 1.0)
-    assert self_train.affordable(begun) == rounds  # decided once
-    config.time_limit = None
-    assert self_train.affordable(begun) == (settings or {"rounds": 3})["rounds"]
+    begun: Any = SimpleNamespace(context=context, finish=lambda *_: "labels only")
+    teacher: Any = SimpleNamespace(name="labels only", pseudo=None, right=0)
+    assert self_train.rounds(begun, 0.1, teacher) == kept
+    assert said == untils

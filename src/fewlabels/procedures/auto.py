@@ -28,7 +28,7 @@ from fewlabels.procedures.folds import Fold
 from fewlabels.procedures.heads import takes_head
 from fewlabels.procedures.labels_only import BASELINE_SHARE, Begun, begin, learn
 from fewlabels.procedures.named import to_the_end
-from fewlabels.procedures.self_train import Learnt, chosen, next_round
+from fewlabels.procedures.self_train import Learnt, chosen, lacking, next_round
 from fewlabels.procedures.stage import Context, Stage, Trained
 
 SPREADING, STUDENT = "label_spreading", "self_train"
@@ -219,8 +219,11 @@ def _larger(context: Context) -> Candidate:
 
     def student(within: Context, teacher: Trained, until: float) -> Learnt:
         named = as_student(within)
-        found = next_round(named, 1, "round 1", Learnt(teaches, within, teacher), False, until)
-        return found or Learnt(teaches, within, teacher)
+        taught = Learnt(teaches, within, teacher)
+        found = next_round(named, 1, "round 1", taught, False, until)
+        if found is None or lacking(found, taught, within.data.labelled):
+            return taught
+        return found
 
     def learnt(within: Context, until: float) -> Trained:
         half = (within.clock() + until) / 2

@@ -14,10 +14,10 @@ every round is run: ten images cannot tell whether one helped.
 
 What can be told of a student at any time is whether it has learnt at all. One that recognises
 fewer than 9 in 10 of the labelled images that its teacher does, although it has learnt them, is
-left out, and its teacher kept. 45 students of 840 to 2,550 steps recognised 49 or 50 of 50 images
-each, and 91 to 98 % of the test images. Of 23 Noisy Students of 150 to 590 steps 15 recognised all
-of theirs, and 58 to 95 % of the test images; the others 10 to 85 % of theirs, and 5 to 53 % of the
-test images. So a time limit is not cut into more rounds than have ROUND steps each.
+left out, its teacher kept, and the next student has all the time that is left. 45 students of 840
+to 2,550 steps recognised 49 or 50 of 50 images each, and 91 to 98 % of the test images. Of 23 Noisy
+Students of 150 to 590 steps 15 recognised all of theirs, and 58 to 95 % of the test images; the
+others 10 to 85 % of theirs, and 5 to 53 % of the test images.
 """
 
 from dataclasses import dataclass, replace
@@ -45,10 +45,7 @@ from fewlabels.procedures.timing import SOME, seconds_an_image
 VALIDATION = "validation images right"
 LABELLING = 0.25  # of a round's time, at most, for the teacher
 STOPS = 30  # held-out images that can tell whether a round helped
-ROUND = 1000  # steps, at least, of a round, where time is what is limited
-BACK = 3.0  # times as long as a look at an image takes a step with it
 LEARNT = 0.9  # of the labelled images that its teacher recognises a student must, too
-ROUNDS = "rounds.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,40 +78,50 @@ def run(context: Context) -> Chosen:
 
 def rounds(begun: Begun, share: float, teacher: Learnt) -> Chosen:
     """Rounds from `share` of the time to its end. `teacher` has learnt from all labels."""
-    context = begun.context
+    context, settings = begun.context, begun.context.own_settings
     if not len(context.data.unlabelled):
         return begun.finish(BASELINE, (), NONE_LEFT)
     data, held, method = context.data, len(context.data.held_out), context.config.method
     tells = len(data.val) > 0 or held >= STOPS or (held > 0 and not len(data.test))
     trial = tells and held > 0
-    most = affordable(begun)
     if trial:  # nobody may have seen what the students are validated on
         teacher = replace(teacher, trained=begun.judged)
-    count = most + trial
+    shown = np.setdiff1d(data.labelled, data.held_out) if trial else data.labelled
+    count = settings.rounds + trial
     done: list[Learnt] = []
-    why = f"all {most} rounds were run" if most > 1 else "one round was run"
-    for number in range(1, most + 1):
-        until = context.moment(share + (1 - share) * number / count)
+    why = f"all {settings.rounds} rounds were run"
+    alone = False  # whether the next student has all the time that is left
+    for number in range(1, settings.rounds + 1):
+        part = (settings.rounds if alone else number) / count
+        until = context.moment(share + (1 - share) * part)
         student = next_round(context, number, f"round {number}", teacher, trial, until)
         if student is None:
             why = f"round {number} was left out"
             break
+        if lacks := lacking(student, teacher, shown):
+            context.events.say(f"round {number}: {lacks}")
+            why = f"round {number} was left out, its student had not learnt enough"
+            if alone or context.config.time_limit is None:
+                break
+            alone = True
+            continue
         done.append(student)
         # the first round is kept: who asks for it sees labels only beside it
-        more = student.right - teacher.right if tells and number > 1 else 1
+        more = student.right - teacher.right if tells and len(done) > 1 else 1
         if more >= 0:
             teacher = student
             keep(student.context, method, student.trained, context.folder)
         if more <= 0:
             why = f"round {number} did not help: {more:+} of {len(context.val_rows)} {VALIDATION}"
+        if more <= 0 or alone:
             break
     if not done:
         return begun.finish(BASELINE, (), why)
     best = judged = teacher  # what learns from all labels has seen those that judge
-    if trial:
-        number = done.index(best) + 1
+    if trial and teacher.pseudo is not None:
+        number = teacher.pseudo.round
         last = next_round(context, number, "last round", best, False, context.moment(1.0))
-        if last is not None:
+        if last is not None and not lacking(last, best, data.labelled):
             done.append(last)
             best = last
             keep(last.context, method, last.trained, context.folder)
@@ -126,7 +133,7 @@ def next_round(
     context: Context, number: int, name: str, teacher: Learnt, trial: bool, until: float
 ) -> Learnt | None:
     """The student of `rounds/<name>`, which has the model of round `number`; None, and a line that
-    says so, where the teacher is sure of nothing, the time is over, or it has not learnt enough."""
+    says so, where the teacher is sure of nothing, or the time is over."""
     settings, method = context.own_settings, context.config.method
     model, size = student_model(context.config, settings, number)
     folder = f"rounds/{name.replace('round', '').strip()}"
@@ -158,39 +165,19 @@ def next_round(
         return None
     if trial:
         keep(within, method, trained)  # it is a run, with a model of its own
-    student = Learnt(name, within, trained, pseudo)
-    rows = within.learnt_from(Stage(name, method, trial, 1.0, until))
+    return Learnt(name, within, trained, pseudo)
+
+
+def lacking(student: Learnt, teacher: Learnt, rows: Rows) -> str:
+    """What a student has not learnt: empty where it recognises nearly as many of these labelled
+    images, which it was shown, as its teacher does."""
     mine, theirs = student.recognises(rows), teacher.recognises(rows)
-    if mine < LEARNT * theirs:
-        context.events.say(
-            f"{name}: the student recognises {mine} of the {len(rows):,} labelled images that it "
-            f"has learnt, {teacher.name} {theirs}: {trained.steps:,} steps were not enough"
-        )
-        return None
-    return student
-
-
-def affordable(begun: Begun) -> int:
-    """How many rounds there is time for: those that were asked for, or by default as many as have
-    ROUND steps each. Decided once, for all processes of a run."""
-    context, settings = begun.context, begun.context.own_settings
-    most = int(settings.rounds)
-    if context.config.time_limit is None or "rounds" in context.config.settings:
-        return most
-    kept = context.folder.read_json(ROUNDS)
-    if kept is None:
-        rows = np.resize(context.data.unlabelled, SOME)
-        an_image = seconds_an_image(context, context.model(begun.stages[-1].weights), rows)
-        left = context.moment(1.0) - context.clock()
-        steps = left / (BACK * an_image * context.config.batch_size * (1 + settings.ratio))
-        kept = max(1, min(most, int(steps / ROUND)))
-        if kept < most:
-            context.events.say(
-                f"there is time for about {round(steps, -2):,.0f} steps: {kept} of {most} rounds, "
-                f"of {ROUND:,} steps at least where that is possible"
-            )
-        context.folder.write_json(ROUNDS, kept)
-    return int(kept)
+    if mine >= LEARNT * theirs:
+        return ""
+    return (
+        f"the student recognises {mine} of the {len(rows):,} labelled images that it was shown, "
+        f"{teacher.name} {theirs}: {student.trained.steps:,} steps were not enough"
+    )
 
 
 def label(teacher: Learnt, order: Rows, seconds: float) -> tuple[Rows, NDArray[np.float64]]:
