@@ -1,5 +1,6 @@
 """What benchmarks/results.py has measured, as tables: docs/results.md and the methods' pages."""
 
+import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -138,6 +139,7 @@ def write(
     }
     for name, text in made.items():
         page = page.replace(f"<!-- {name} -->", text)
+    page = re.sub(r"\n{3,}", "\n\n", page)  # where there was nothing to say
     (docs / "results.md").write_text(page, encoding="utf-8")
     for method in METHODS:
         told = []
