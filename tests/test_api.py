@@ -260,12 +260,12 @@ def test_models_of_torchvision_and_timm_train(split_folders: Path, tmp_path: Pat
 def test_images_that_vanish_at_the_end_lose_no_run(
     split_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fewlabels.procedures import outcome
+    from fewlabels.procedures import gallery
 
     def gone(data: bytes) -> None:
         raise OSError("gone")
 
-    monkeypatch.setattr(outcome, "decode", gone)
+    monkeypatch.setattr(gallery, "decode", gone)
     run = fl.train(split_folders, out=tmp_path / "run", **QUICK)
     assert pq.read_table(run.path / "gallery.parquet").num_rows > 0
 

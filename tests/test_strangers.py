@@ -63,7 +63,7 @@ def test_strangers_are_left_out_told_and_shown(
         shown[kind].add(name)
     assert shown["stranger"] <= set(told["names"])
     assert shown["pseudo"].isdisjoint(told["names"])
-    assert "Images that were not learnt from" in (run.path / "report.html").read_text()
+    assert "Images that look like none of the classes" in (run.path / "report.html").read_text()
 
 
 def test_the_guard_can_be_turned_off(polluted: Path, tmp_path: Path) -> None:

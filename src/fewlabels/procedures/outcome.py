@@ -86,7 +86,7 @@ def result(chosen: Chosen) -> dict[str, Any]:
     summary["next"] = advice(summary, typical_side(data.pool), doubtful, _recalls(chosen))
     summary["skipped"] = [vars(item) for item in data.skipped]
     copies = asdict(copies_of(data.pool, data.digest))
-    summary["copies"] = {name: some[:COPIES] for name, some in copies.items()}
+    summary["copies"] = {name: list(map(list, some[:COPIES])) for name, some in copies.items()}
     return summary
 
 
