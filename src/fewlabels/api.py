@@ -115,6 +115,8 @@ def train(
         fixed["runs"] = [str(one.path if isinstance(one, Run) else one) for one in runs]
     config = make(Config, settings | fixed, where)
     pool = pool or Pool.scan(data)  # type: ignore[arg-type]
+    if pool.lacks:
+        raise UserError(f"{pool.origin}: {pool.lacks}")
     started = _start(config, pool)
     folder = RunFolder.create(Path(out) if out else None)
     versions = {name: version(name) for name in ("fewlabels", "torch", "numpy", "numba")}
@@ -329,7 +331,8 @@ def explain(
         raise UserError(f"-o {folder}: is there already and not empty; name a new folder")
     classifier = load(run, device)
     if target is not None and target not in classifier.classes:
-        raise UserError(f"--class {target}: no such class{near(target, classifier.classes)}")
+        known = near(target, classifier.classes) or f"; there are {_some(classifier.classes)}"
+        raise UserError(f"--class {target}: no such class{known}")
     several = [paths] if isinstance(paths, str | Path) else paths
     size = classifier.preprocess.size
     given = read_given(find([Path(path) for path in several]), size, images)
@@ -387,7 +390,7 @@ def evaluate(
     if data is not None and folders:
         if what != Asked():
             raise UserError(f"evaluate {data}: is ImageNet-C itself; nothing else is asked of it")
-        result = imagenet_c.evaluated(classifier, path, Path(data), folders, count)
+        result = imagenet_c.evaluated(classifier, Path(data), folders, count)
     else:
         place, size = None if data is None else str(data), classifier.preprocess.size
         mine = judges.find(path, classifier.classes, size, place, count)
@@ -396,11 +399,17 @@ def evaluate(
         return Evaluation(None, result)
     result["when"] = datetime.now().astimezone().isoformat(timespec="seconds")
     result["command"] = _command(f"fewlabels.api.evaluate({str(path)!r}, …)")
-    folder = RunFolder.open(path)
-    number = next(n for n in count_up(1) if not (path / _kept(n)).exists())
-    folder.write_json(_kept(number), result)
-    html.write(path)
-    return Evaluation(path / _kept(number), result)
+    kept = next(path / _kept(n) for n in count_up(1) if not (path / _kept(n)).exists())
+    try:
+        RunFolder.open(path).write_json(str(kept.relative_to(path)), result)
+        html.write(path)
+    except OSError as error:  # what was measured is told all the same
+        return Evaluation(None, result | {"not_kept": f"{kept}: {error.strerror}"})
+    return Evaluation(kept, result)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
 
 
 def _kept(number: int) -> str:

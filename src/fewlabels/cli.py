@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -382,7 +382,8 @@ def predict(
     except OSError as error:
         raise UserError(f"-o {out}: cannot be written ({error.strerror})") from error
     finally:
-        fresh.unlink(missing_ok=True)
+        with suppress(OSError):
+            fresh.unlink(missing_ok=True)
     strange = f"; {counts['unknown']:,} look unknown" if counts["unknown"] else ""
     unread = f"; {counts['failed']:,} could not be read, see the column error"
     notes = strange + (unread if counts["failed"] else "")

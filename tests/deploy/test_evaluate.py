@@ -2,12 +2,15 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import Paint
 from PIL import Image
+from rich.console import Console
 from torch import nn
 
 import fewlabels as fl
@@ -21,6 +24,8 @@ from fewlabels.evaluate.corruptions import CORRUPTIONS, NAMES
 from fewlabels.evaluate.corruptions.scores import ALEXNET_ERROR
 from fewlabels.evaluate.unknown import Detector, Familiar
 from fewlabels.pixels.preprocess import Preprocess
+from fewlabels.report.evaluation import print_evaluation
+from fewlabels.training.folder import RunFolder
 
 QUICK = {"steps": 4, "batch_size": 4, "img_size": 16, "model": "cnn_small", "device": "cpu"}
 EVERYTHING = Asked(corruptions=True, perturbations=True, adversarial=True, stress=True, images=8)
@@ -231,7 +236,7 @@ def test_imagenet_c_is_asked_about_as_it_lies_there(tmp_path: Path, paint: Paint
                 paint(home / "right", int(name != "fog"), 1)
     folders = imagenet_c.found_in(tmp_path / "c")
     assert set(folders) == set(NAMES)
-    asked = knows(), Path("no run"), tmp_path / "c", folders, silent
+    asked = knows(), tmp_path / "c", folders, silent
     found = imagenet_c.evaluated(*asked)
     told = found["corruptions"]
     assert told["c_like_error"] == pytest.approx(1 / 15, abs=1e-4)
@@ -255,7 +260,7 @@ def test_all_of_imagenet_c_has_an_mce(
             for kind, label in enumerate(("left", "right")):
                 paint(tmp_path / name / str(severity) / label, 1 - kind, 1)
     folders = imagenet_c.found_in(tmp_path)
-    told = imagenet_c.evaluated(knows(), Path("no run"), tmp_path, folders, silent)["corruptions"]
+    told = imagenet_c.evaluated(knows(), tmp_path, folders, silent)["corruptions"]
     assert told["c_like_error"] == 1.0
     expected = sum(1 / error for error in ALEXNET_ERROR.values()) / 15
     assert told["mce"] == pytest.approx(expected, abs=1e-4)
@@ -266,3 +271,115 @@ def test_a_number_of_images_is_about_robustness() -> None:
         Asked(images=5)
     with pytest.raises(UserError, match="--images 0: must be at least 1"):
         Asked(images=0, stress=True)
+
+
+def test_extra_corruptions_are_shown_and_not_counted(tmp_path: Path, paint: Paint) -> None:
+    """Settings may be chosen on them."""
+    for name in ("fog", "spatter"):
+        for severity in range(1, 6):
+            paint(tmp_path / name / str(severity) / "left", int(name == "spatter"), 2)
+    (tmp_path / "fog" / "2" / "left" / "broken.png").write_bytes(b"no picture")
+    folders = imagenet_c.found_in(tmp_path)
+    found = imagenet_c.evaluated(knows(), tmp_path, folders, silent)
+    told = found["corruptions"]
+    assert set(told["accuracy"]) == {"fog", "spatter"}
+    assert (told["c_like_error"], told["of"]) == (0.0, 1)
+    assert [item["name"] for item in found["skipped"]] == [f"{tmp_path}/fog/2/broken.png"] or [
+        item["name"] for item in found["skipped"]
+    ] == [f"{tmp_path}/fog/2/left/broken.png"]
+    shutil.rmtree(tmp_path / "fog")
+    alone = imagenet_c.evaluated(knows(), tmp_path, imagenet_c.found_in(tmp_path), silent)
+    assert "c_like_error" not in alone["corruptions"]
+
+
+def test_a_run_is_asked_about_imagenet_c(
+    split_folders: Path, tmp_path: Path, paint: Paint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = fl.train(split_folders, out=tmp_path / "run", method="supervised", **QUICK)
+    for severity in range(1, 6):
+        paint(tmp_path / "c" / "snow" / str(severity) / "left", 0, 1)
+    found = evaluate(run, tmp_path / "c")
+    assert found.result["published"]
+    assert found.path == run.path / "evaluations" / "1.json"
+    print_evaluation(found.result, found.path, Console())
+    assert "ImageNet-C's own files" in capsys.readouterr().out
+    assert "on ImageNet-C's own images" in (run.path / "report.html").read_text()
+    with pytest.raises(UserError, match="is ImageNet-C itself"):
+        evaluate(run, tmp_path / "c", stress=True)
+
+
+def test_test_images_that_are_gone_or_changed_are_named(
+    split_folders: Path, tmp_path: Path, paint: Paint
+) -> None:
+    run = fl.train(split_folders, out=tmp_path / "run", method="supervised", **QUICK)
+    gone, changed = sorted((split_folders / "test" / "left").iterdir())[:2]
+    gone.unlink()
+    Image.new("RGB", (16, 16)).save(changed)
+    judges = among(None, run.path)
+    assert len(judges.label) == 10
+    assert {(Path(item.name).name, item.reason) for item in judges.skipped} == {
+        (gone.name, "is gone since the run"),
+        (changed.name, "has changed since the run"),
+    }
+    (run.path / "splits.parquet").write_bytes(b"torn")
+    for data in (None, split_folders / "test"):
+        with pytest.raises(UserError, match=r"splits\.parquet: is damaged"):
+            among(data, run.path)
+
+
+def test_images_that_chose_are_no_new_ones_and_new_ones_tell_how_it_breaks(
+    split_folders: Path, tmp_path: Path, paint: Paint
+) -> None:
+    for kind, name in enumerate(("left", "right")):
+        paint(split_folders / "val" / name, kind, 3)
+    run = fl.train(split_folders, out=tmp_path / "run", method="supervised", **QUICK)
+    assert among(split_folders / "val", run.path).learnt.all()
+    mixed = tmp_path / "mixed"
+    shutil.copytree(split_folders / "train", mixed)
+    for file in (split_folders / "test").rglob("*.png"):
+        shutil.copy(file, mixed / file.parent.name / f"new-{file.name}")
+    asked = among(mixed, run.path)
+    found = evaluated(knows(), asked, Asked(stress=True, images=500), silent)
+    assert found["images"] == 20
+    assert found["stress"][0]["levels"][0]["n"] == 12
+    learnt = evaluated(knows(), among(split_folders / "train", run.path), EVERYTHING, silent)
+    assert learnt["stress"][0]["levels"][0]["n"] == 8  # there are no others
+    evaluate(run, split_folders / "train", stress=True, images=4)
+    assert "that the run has learnt from</b>" in (run.path / "report.html").read_text()
+
+
+def test_one_class_is_not_told_among_itself(split_folders: Path) -> None:
+    shutil.rmtree(split_folders / "test" / "left")
+    found = evaluated(knows(), among(split_folders / "test"), Asked(), silent)
+    assert "accuracy_among_its_classes" not in found
+
+
+def test_groups_widen_what_is_told_of_stress_and_of_known_images(split_folders: Path) -> None:
+    judges = among(split_folders / "test")
+    grouped = replace(judges, group=np.arange(12) // 4)
+    alone, together = (
+        evaluated(knows(), one, Asked(stress=True), silent) for one in (judges, grouped)
+    )
+    for rows in zip(alone["stress"], together["stress"], strict=True):
+        for one, other in zip(*(row["levels"] for row in rows), strict=True):
+            assert one["difference"]["difference"] == other["difference"]["difference"]
+    turned = [found["stress"][0]["levels"][-1]["difference"] for found in (alone, together)]
+    assert turned[0]["difference"] < 0
+    assert turned[0]["interval"] != turned[1]["interval"]
+    assert together["calibration"]["by_chance"] is None
+    assert together["accuracy"]["interval"] != alone["accuracy"]["interval"]
+
+
+def test_what_cannot_be_kept_is_told_all_the_same(
+    split_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = fl.train(split_folders, out=tmp_path / "run", method="supervised", **QUICK)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(RunFolder, "write_json", full)
+    found = evaluate(run)
+    assert found.path is None
+    assert "No space left" in found.result["not_kept"]
+    assert found.result["accuracy"]["n"] == 12

@@ -278,3 +278,12 @@ def test_groups_make_everything_less_sure() -> None:
 def test_what_are_no_confidences_gets_one_line(confidence: list[float]) -> None:
     with pytest.raises(UserError, match="calibration"):
         ece(np.array(confidence), np.array([True]))
+
+
+def test_one_image_or_one_group_bounds_no_calibration_error() -> None:
+    one = ece(np.array([0.9]), np.array([True]))
+    assert (one.low, one.high) == (0.0, 1.0)
+    confidence, right = np.linspace(0.5, 1, 30), np.arange(30) % 2 == 0
+    together = ece(confidence, right, np.zeros(30, np.int64))
+    assert (together.low, together.high) == (0.0, 1.0)
+    assert ece(confidence, right).high < 1.0

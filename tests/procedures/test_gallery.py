@@ -1,6 +1,7 @@
 """The pictures of a run: what it is sure of, and over its mistakes what spoke for them."""
 
 import io
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image
 import fewlabels as fl
 from fewlabels.errors import UserError
 from fewlabels.evaluate.explain import heat as home
+from fewlabels.procedures.chosen import Chosen
 
 QUICK: dict[str, Any] = {
     "method": "fixmatch",
@@ -73,3 +75,24 @@ def test_a_model_without_maps_has_none(photos: Path, tmp_path: Path) -> None:
     kinds = gallery(fl.train(photos, out=tmp_path / "run", **(QUICK | {"model": "mlp"})))
     assert kinds["wrong"]
     assert all(row["heat"] is None for row in kinds["wrong"])
+
+
+def test_no_heat_for_what_the_model_does_not_say(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without test images an earlier model erred; the last one has learnt those labels."""
+    shutil.rmtree(photos / "test")
+    for kind, name in enumerate(("left", "right")):
+        for file in (photos / "train" / name).iterdir():
+            file.rename(file.with_name(f"{kind}-{file.name}"))
+    monkeypatch.setattr(Chosen, "said", lambda self, rows: np.tile([0.6, 0.4], (len(rows), 1)))
+    kinds = gallery(fl.train(photos, out=tmp_path / "run", **(QUICK | {"steps": 2})))
+    for row in kinds.get("wrong", []):
+        assert (row["heat"] is not None) == (row["predicted"] == 0)
+
+
+def test_calibration_is_of_the_model_that_ships(photos: Path, tmp_path: Path) -> None:
+    shutil.rmtree(photos / "test")
+    run = fl.train(photos, out=tmp_path / "run", **QUICK)
+    assert run.result["estimate"] == "val"
+    assert "ece" not in run.result["calibration"]  # that of a trial says nothing about it

@@ -109,6 +109,7 @@ def evaluation(n: int = 200, **more: Any) -> dict[str, Any]:
     """What `evaluate` says of n images of the run's own data, 95 % of them right."""
     return {
         "data": "/photos/birds",
+        "own": "data" not in more,
         "images": n,
         "strangers": 0,
         "skipped": [],
@@ -151,6 +152,7 @@ def make_full(folder: Path, **more: Any) -> dict[str, Any]:
                     {"name": "f.png", "split": "train", "label": "stork"},
                 ]
             ],
+            "counts": {"duplicates": 3, "leaks": 1, "contradictions": 1, "others": 1},
         },
         "doubtful_labels": [
             {"name": "g.png", "label": "stork", "predicted": "heron", "confidence": 0.9961}

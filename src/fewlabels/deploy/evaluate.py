@@ -21,6 +21,7 @@ from fewlabels.evaluate.unknown import detection
 from fewlabels.settings import between
 
 BATCH = 256
+CONFUSION = 100  # classes, of which a whole matrix is told
 IMAGES = 500  # whose robustness is asked about, where nothing else is said
 
 
@@ -63,13 +64,14 @@ def evaluated(
     right = p.argmax(1) == known.label
     found: dict[str, Any] = {
         "data": judges.origin,
+        "own": judges.own,
         "images": len(judges.label),
         "strangers": int((~mine).sum()),
         "skipped": [vars(item) for item in judges.skipped],
         **named(metrics.single(known.label, p, known.group)),
     }
     occur = np.unique(known.label)
-    if len(occur) < len(classifier.classes):
+    if 1 < len(occur) < len(classifier.classes):
         among = occur[p[:, occur].argmax(1)] == known.label
         found |= named({"accuracy_among_its_classes": share(among, known.group)})
     if judges.learnt.any():
@@ -79,11 +81,13 @@ def evaluated(
             others = None if known.group is None else known.group[fresh]
             found["learnt_from"]["others"] = share(right[fresh], others).to_json("accuracy")
     found["classes"] = _classes(classifier, known, p)
-    found["confusion"] = metrics.confusion(known.label, p.argmax(1), p.shape[1]).tolist()
+    if p.shape[1] <= CONFUSION:
+        found["confusion"] = metrics.confusion(known.label, p.argmax(1), p.shape[1]).tolist()
     found["calibration"] = calibration.described(p, right, known.group, asked.seed)
     if classifier.detector is not None and strangeness is not None:
         threshold = classifier.detector.threshold
-        found["unknown"] = {"threshold": threshold} | _noticed(strangeness, mine, threshold)
+        noticed = _noticed(strangeness, mine, threshold, judges.group)
+        found["unknown"] = {"threshold": threshold} | noticed
     return found | _broken(classifier, known, asked, count)
 
 
@@ -111,11 +115,15 @@ def _classes(classifier: Classifier, known: Judges, p: NDArray[np.float64]) -> l
     return rows
 
 
-def _noticed(scores: Array, known: NDArray[np.bool_], threshold: float) -> dict[str, Any]:
+def _noticed(
+    scores: Array, known: NDArray[np.bool_], threshold: float, group: Array | None
+) -> dict[str, Any]:
     """How many of the known images are flagged, and how well strangers are told from them."""
-    if known.all():
-        return named({"known_flagged": share(scores > threshold)})
-    return named(detection(scores[known], scores[~known], threshold))
+    flagged = share(scores[known] > threshold, None if group is None else group[known])
+    found = {"known_flagged": flagged}
+    if not known.all():
+        found = detection(scores[known], scores[~known], threshold) | found
+    return named(found)
 
 
 def _broken(classifier: Classifier, known: Judges, asked: Asked, count: Progress) -> dict[str, Any]:
@@ -125,7 +133,8 @@ def _broken(classifier: Classifier, known: Judges, asked: Asked, count: Progress
         said: Rows = classifier.judge(images)[0].argmax(1)
         return said
 
-    some = _drawn(known, asked)
+    fresh = np.flatnonzero(~known.learnt)  # new images tell more, where there are any
+    some = _drawn(known.take(fresh) if len(fresh) else known, asked)
     whole = some.images, some.label, some.group
     found: dict[str, Any] = {}
     if asked.corruptions:

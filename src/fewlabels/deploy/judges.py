@@ -11,16 +11,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from fewlabels.errors import UserError
+from fewlabels.errors import UserError, one_line
 from fewlabels.models.from_timm import wordnet
 from fewlabels.pixels import cache
 from fewlabels.pool.pool import Pool, Skipped
 from fewlabels.training.folder import RunFolder
 
-LEARNT = ("labelled", "held out", "unlabelled")  # as `splits.parquet` says
+# as `splits.parquet` says: what the run has learnt from, and what it was chosen by
+LEARNT = ("labelled", "held out", "unlabelled", "val")
 WORDNET = re.compile(r"n\d{8}")
 IMAGENET = 1000
 
@@ -36,10 +38,14 @@ class Judges:
     images: NDArray[np.uint8]  # [N, S, S, 3]
     label: Rows  # index into the classifier's classes; -1: of a class that it does not know
     group: Rows | None
-    learnt: NDArray[np.bool_]  # whether the run has learnt from the same image
+    learnt: NDArray[np.bool_]  # whether the run has learnt from the same image, or was chosen by it
     skipped: tuple[Skipped, ...] = ()
+    own: bool = False  # whether they are the run's own test images
 
     def take(self, rows: Rows) -> "Judges":
+        """Those in `rows`, ascending; all of them without a copy."""
+        if len(rows) == len(self.label):
+            return self
         return replace(
             self,
             images=self.images[rows],
@@ -54,6 +60,7 @@ def find(
 ) -> Judges:
     """The images of DATA that have a label, decoded at `size`: its test images, or all where it has
     none; without DATA those of the run. UserError where there are none."""
+    own: dict[str, str] = {}
     if data is None:
         origin, own = _own(run)
         pool = Pool.scan(origin, to_train=False)
@@ -72,15 +79,24 @@ def find(
         pool.source, digest, size, progress=lambda done, of: count("decoding", done, of)
     )
     learnt, names = _learnt(run), [pool.source.name(row) for row in range(len(pool))]
-    bad = np.flatnonzero(~pixels.readable).tolist()
+    changed = np.array([own.get(name, d) != d for name, d in zip(names, digest, strict=True)])
+    skipped = [
+        *(Skipped(name, "is gone since the run") for name in sorted(own.keys() - set(names))),
+        *(Skipped(names[row], "has changed since the run") for row in np.flatnonzero(changed)),
+        *(
+            Skipped(names[row], pixels.reason[row])
+            for row in np.flatnonzero(~pixels.readable & ~changed)
+        ),
+    ]
     return Judges(
         origin=pool.origin,
         images=pixels.images,
         label=numbers(pool.classes, classes)[pool.label],
         group=pool.group,
         learnt=np.array([one in learnt for one in digest]),
-        skipped=tuple(Skipped(names[row], pixels.reason[row]) for row in bad),
-    ).take(np.flatnonzero(pixels.readable))
+        skipped=tuple(skipped),
+        own=data is None,
+    ).take(np.flatnonzero(pixels.readable & ~changed))
 
 
 def numbers(theirs: tuple[str, ...], ours: tuple[str, ...]) -> Rows:
@@ -99,21 +115,29 @@ def _wordnet(classes: int) -> dict[str, int]:
 
 
 def _learnt(run: Path) -> set[str]:
-    """The contents of the images that the run has learnt from, where it says so."""
-    table = run / "splits.parquet"
-    if not table.is_file():  # an artefact alone
-        return set()
-    columns = pq.read_table(table, columns=["digest", "used"]).to_pydict()
-    pairs = zip(columns["digest"], columns["used"], strict=True)
-    return {digest for digest, used in pairs if used in LEARNT}
+    """The contents of the images that the run has learnt from, or was chosen by."""
+    rows = _splits(run)
+    return {row["digest"] for row in rows if row["used"] in LEARNT}
 
 
-def _own(run: Path) -> tuple[str, set[str]]:
-    """Where the run's images lie, and the names of its test images. UserError where it has none."""
-    table = run / "splits.parquet"
-    columns = pq.read_table(table, columns=["name", "used"]).to_pydict() if table.is_file() else {}
-    names = zip(columns.get("name", ()), columns.get("used", ()), strict=True)
-    own = {name for name, used in names if used == "test"}
+def _own(run: Path) -> tuple[str, dict[str, str]]:
+    """Where the run's images lie, and the digests of its test images by name. UserError where it
+    has none."""
+    own = {row["name"]: row["digest"] for row in _splits(run) if row["used"] == "test"}
     if not own:
         raise UserError(f"{run}: has no test images; name labelled DATA")
     return str(RunFolder.open(run).read_config()["data"]), own
+
+
+def _splits(run: Path) -> list[dict[str, str]]:
+    """What the run has used which image for; nothing where it does not say, as an artefact."""
+    table = run / "splits.parquet"
+    if not table.is_file():
+        return []
+    try:
+        rows: list[dict[str, str]] = pq.read_table(
+            table, columns=["name", "digest", "used"]
+        ).to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{table}: is damaged ({one_line(error)})") from error
+    return rows

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fewlabels.deploy.classifier import Classifier, Picture, Prediction
-from fewlabels.errors import UserError
+from fewlabels.errors import UserError, one_line
 from fewlabels.pool.folder import walk
 from fewlabels.pool.pool import Pool
 
@@ -58,11 +58,15 @@ def _rows(pool: Pool) -> Iterator[tuple[str, Picture]]:
 
 def _listed(table: Path) -> Iterator[tuple[str, Picture]]:
     """The column `image` of a CSV; nobody needs labels to predict."""
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file)
-        if "image" not in (rows.fieldnames or ()):
-            raise UserError(f"{table}: has no column 'image'")
-        names = [row["image"] for row in rows]
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file)
+            if "image" not in (rows.fieldnames or ()):
+                raise UserError(f"{table}: has no column 'image'")
+            names = [row["image"] or "" for row in rows]
+    except (UnicodeDecodeError, csv.Error) as error:
+        reason = one_line(error)
+        raise UserError(f"{table}: cannot be read as CSV in UTF-8 ({reason})") from error
     return ((name, table.parent / name) for name in names)
 
 

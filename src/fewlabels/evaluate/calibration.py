@@ -96,6 +96,8 @@ def ece(
     seen = gaps(np.ones((1, n)))[0]
     drawn = resampled(gaps, n, groups, seed)
     value = float(np.abs(seen).sum())
+    if n == 1 or (groups is not None and len(np.unique(groups)) == 1):  # bounds nothing
+        return Estimate(value, 0.0, 1.0, n)
     below = value - float(np.quantile(np.abs(drawn - seen).sum(1), 0.95))
     above = float(np.quantile(np.abs(drawn).sum(1), 0.975))
     return Estimate(value, max(0.0, below), max(value, above), n)
@@ -221,7 +223,8 @@ def described(
     sure = p.max(1)
     return {
         **named({"ece": ece(sure, right, groups, seed)}),
-        "by_chance": round(ece_by_chance(sure, seed), 4),
+        # how far chance goes where images are alike is not known
+        "by_chance": None if groups is not None else round(ece_by_chance(sure, seed), 4),
         "bins": [
             {"low": one.low, "high": one.high, "n": one.count, "confidence": one.confidence}
             | (named({"accuracy": one.accuracy}) if one.accuracy else {})

@@ -100,7 +100,7 @@ def under_stress(
     for done, (name, level, right) in enumerate(stress.stressed(ask, images, label, seed), 1):
         count("stress", done, every)
         levels.setdefault(name, []).append(
-            {"level": level, "difference": gain(right, clean)}
+            {"level": level, "difference": gain(right, clean, group)}
             | share(right, group).to_json("accuracy")
         )
     return [

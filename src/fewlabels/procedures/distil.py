@@ -76,9 +76,11 @@ def kept(chosen: Chosen) -> dict[str, Any]:
         label = context.data.pool.label[context.data.test]
         theirs = context.asked_as(seen).probabilities(teacher, context.data.test).argmax(1)
         own = chosen.test[METHOD].argmax(1)
-        told["teacher"]["test"] = accuracy(theirs == label)
-        told["student"]["test"] = accuracy(own == label)
-        told["difference"] = gain(own == label, theirs == label)
+        group = context.data.pool.group
+        group = None if group is None else group[context.data.test]
+        told["teacher"]["test"] = accuracy(theirs == label, group)
+        told["student"]["test"] = accuracy(own == label, group)
+        told["difference"] = gain(own == label, theirs == label, group)
         told["agreement"] = round(float((theirs == own).mean()), 4)
     return told
 

@@ -37,9 +37,11 @@ def run(context: Context) -> Chosen:
         p = seen.probabilities(alone.to(context.fabric.device), data.test)
         members.append((earlier.name, p.argmax(1) == data.pool.label[data.test]))
     right = test.argmax(1) == data.pool.label[data.test]
+    group = None if data.pool.group is None else data.pool.group[data.test]
     told: list[dict[str, Any]] = []
     for name, its in members if len(data.test) else ():
-        told.append({"run": name, "test": accuracy(its), "difference": gain(right, its)})
+        about = {"test": accuracy(its, group), "difference": gain(right, its, group)}
+        told.append({"run": name} | about)
     return Chosen(
         context=context,
         method=METHOD,

@@ -87,6 +87,8 @@ def _verdict(context: Context, test: dict[str, NDArray[np.float64]], name: str) 
     if not len(label):
         return f"From {sides}; without test images the two cannot be compared."
     right = [test[one].argmax(1) == label for one in (METHOD, BEFORE)]
-    about = difference(gain(*right))
+    group = context.data.pool.group
+    group = None if group is None else group[context.data.test]
+    about = difference(gain(right[0], right[1], group))
     kept = "the tuned model" if name == METHOD else "the run as it was"
     return f"From {sides}: {about}, on {len(label):,} test images; {kept} is kept."

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fewlabels.errors import UserError
 from fewlabels.evaluate import calibration, metrics
 from fewlabels.evaluate.intervals import Array, accuracy, gain
-from fewlabels.pool.check import copies_of
+from fewlabels.pool.check import Copies, copies_of
 from fewlabels.procedures.certainty import Certainty
 from fewlabels.procedures.chosen import Chosen
 from fewlabels.procedures.prepare import Data, Rows, typical_side
@@ -60,13 +60,18 @@ def result(chosen: Chosen) -> dict[str, Any]:
         }
         summary["difference"] = _differences(chosen)
     tried = {name: _right(p, data, context.val_rows) for name, p in chosen.val.items()}
+    judges = context.val_rows
     if chosen.compared is not None:
         tried = {name: chosen.compared.right(name) for name in chosen.compared.said}
+        judges = chosen.compared.rows
     elif chosen.method not in tried:
         tried = {}
+    group = _group(data, judges)
     summary["choice"] = {
         "how": "auto" if config.method == "auto" else "given",
-        "candidates": [{"method": name, "val": accuracy(its)} for name, its in tried.items()],
+        "candidates": [
+            {"method": name, "val": accuracy(its, group)} for name, its in tried.items()
+        ],
         "why": chosen.why,
     }
     summary["views"] = {view: str(policy) for view, policy in context.policies.items()}
@@ -85,8 +90,7 @@ def result(chosen: Chosen) -> dict[str, Any]:
     summary["doubtful_labels"] = doubtful
     summary["next"] = advice(summary, typical_side(data.pool), doubtful, _recalls(chosen))
     summary["skipped"] = [vars(item) for item in data.skipped]
-    copies = asdict(copies_of(data.pool, data.digest))
-    summary["copies"] = {name: list(map(list, some[:COPIES])) for name, some in copies.items()}
+    summary["copies"] = _copies(copies_of(data.pool, data.digest))
     return summary
 
 
@@ -98,7 +102,9 @@ def confidence(trained: Chosen, chosen: Chosen, found: Certainty) -> dict[str, A
     data = chosen.context.data
     split = "test" if len(data.test) else "val"
     rows, by_method = (data.test, chosen.test) if len(data.test) else chosen.validated
-    p = by_method.get(chosen.method)
+    # what an earlier model was sure of says nothing about this one
+    own = len(data.test) or (len(data.val) and len(chosen.final.val) == len(data.val))
+    p = by_method.get(chosen.method) if own else None
     summary["calibration"] = {"split": split, "temperature": told["temperature"]}
     if p is not None and len(p):
         right, group = _right(p, data, rows), _group(data, rows)
@@ -212,6 +218,15 @@ def _inside(context: Context, chosen: Chosen) -> dict[str, Any]:
         **_scores(chosen.method, chosen),
         **chosen.more,
     }
+
+
+def _copies(found: Copies) -> dict[str, Any]:
+    """The first of each kind, and how many there are; `others` are neither of the two worse."""
+    kinds = {name: list(map(list, some)) for name, some in asdict(found).items()}
+    worse = {tuple(copy.name for copy in one) for one in (*found.leaks, *found.contradictions)}
+    counts = {name: len(some) for name, some in kinds.items()}
+    counts["others"] = len(set(found.duplicates) - worse)
+    return {name: some[:COPIES] for name, some in kinds.items()} | {"counts": counts}
 
 
 def _group(data: Data, rows: Rows) -> Array | None:

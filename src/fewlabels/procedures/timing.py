@@ -71,8 +71,9 @@ def _closing_seconds(context: Context) -> float:
     judges = len(data.test) + len(context.val_rows)
     rows_to_ask = models * judges + min(len(data.unlabelled), PSEUDO_LABELLED)
     # and what is unknown is found out
-    familiar = min(len(data.labelled), LABELLED) + min(len(data.pool), JUDGES)
-    rows_to_ask += (inside + 1) * familiar + HEAT * PICTURES
+    known = min(len(data.labelled), LABELLED)
+    rows_to_ask += (inside + 1) * (known + min(len(data.pool), JUDGES)) + HEAT * PICTURES
+    rows_to_ask += 2 * inside * known  # what each student has learnt is asked of its teacher too
     earlier = sum(_seconds_an_image_of(context, run) for run in context.earlier) * judges
     writing = WRITING + inside * WRITING_INSIDE + 4 * megabytes / DISK
     return writing + an_image * rows_to_ask + earlier

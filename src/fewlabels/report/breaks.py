@@ -38,7 +38,13 @@ def _where(evaluation: Row, n: int) -> dict[str, Any]:
         "n": n,
         "when": str(evaluation.get("when", ""))[:10],
         "clean": evaluation.get("accuracy"),
+        "learnt": _all_learnt(evaluation),
     }
+
+
+def _all_learnt(evaluation: Row) -> bool:
+    """Whether there were no other images than those that the run has learnt from."""
+    return bool(evaluation.get("learnt_from")) and "others" not in evaluation["learnt_from"]
 
 
 def _plain(name: str) -> str:
@@ -60,7 +66,8 @@ def _corruptions(evaluation: Row) -> dict[str, Any]:
         "where": _where(evaluation, found["n"]),
         "published": bool(evaluation.get("published")),  # ImageNet-C's own files
         "mce": found.get("mce"),
-        "error": found["c_like_error"],
+        "error": found.get("c_like_error"),
+        "of": found.get("of", len(rows)),
         "interval": found.get("interval"),
         "rows": rows,
         "severities": max(len(row["cells"]) for row in rows),
@@ -147,11 +154,10 @@ def _two_digits(value: float) -> str:
 
 def _elsewhere(run: Run) -> list[dict[str, Any]]:
     """The newest evaluation on each of the other data sets, the newest first."""
-    own = run.result.get("data")
     newest: dict[str, Row] = {}
     for each in run.evaluations:
         data = str(each.get("data", ""))
-        if each.get("accuracy") and data != own:
+        if each.get("accuracy") and not each.get("own"):
             newest.pop(data, None)
             newest[data] = each
     return [

@@ -7,9 +7,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fewlabels.report.form import percent, span
+from fewlabels.report.form import percent, points, span
 
 WORST = 5  # classes
+ALL = 15  # corruptions
 LABELS = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
@@ -41,6 +42,8 @@ def print_evaluation(found: dict[str, Any], kept: Path | None, console: Console)
         _attacks(found["adversarial"], console)
     if "stress" in found:
         _stress(found["stress"], console)
+    if "not_kept" in found:
+        _say(console, f"This could not be kept: {found['not_kept']}")
     if kept is not None:
         console.print()
         _say(console, f"All of it: {kept}; report: {kept.parents[1] / 'report.html'}")
@@ -70,7 +73,8 @@ def _learnt(found: dict[str, Any], console: Console) -> None:
     if "learnt_from" not in found:
         return
     learnt = found["learnt_from"]
-    said = f"Warning: the run has learnt from {learnt['images']:,} of these images; "
+    said = f"Warning: the run has learnt from {learnt['images']:,} of these images, or was chosen "
+    said += "by them; "
     if "others" in learnt:
         value, interval, n = _numbers(learnt["others"], "accuracy")
         said += f"on the {n} others it has {value} right ({interval})."
@@ -81,8 +85,10 @@ def _learnt(found: dict[str, Any], console: Console) -> None:
 
 
 def _classes(rows: list[dict[str, Any]], console: Console) -> None:
-    asked = [row for row in rows if "recall" in row]
-    worst = sorted(asked, key=lambda row: float(row["recall"]["recall"]))[:WORST]
+    missed = [row for row in rows if "recall" in row and row["recall"]["recall"] < 1]
+    worst = sorted(missed, key=lambda row: float(row["recall"]["recall"]))[:WORST]
+    if not worst:
+        return
     table = _table("worst classes", "recall", "95 % interval", "images", "precision")
     for row in worst:
         precision = percent(row["precision"]["precision"]) if "precision" in row else "-"
@@ -97,9 +103,11 @@ def _corruptions(found: dict[str, Any], console: Console) -> None:
         table.add_row(name.replace("_", " "), *(percent(cell["accuracy"]) for cell in row))
     console.print()
     console.print(table)
-    error, where = percent(found["c_like_error"]), f"on {found['n']:,} images"
-    between = f" ({span(found['interval'])})" if "interval" in found else ""
-    _say(console, f"C-like error {error}{between}: the mean over all of these, {where}")
+    if "c_like_error" in found:
+        error, where = percent(found["c_like_error"]), f"on {found['n']:,} images"
+        between = f" ({span(found['interval'])})" if "interval" in found else ""
+        of = found.get("of", ALL)
+        _say(console, f"C-like error {error}{between}: the mean over {of} of {ALL}, {where}")
     if "mce" in found:
         _say(console, f"mCE {percent(found['mce'])}: relative to AlexNet's errors")
 
@@ -127,11 +135,11 @@ def _attacks(found: dict[str, Any], console: Console) -> None:
 
 
 def _stress(rows: list[dict[str, Any]], console: Console) -> None:
-    table = _table("stress", "5 points are lost at", "lost at the last level")
+    table = _table("stress", "5 points are lost at", "change at the last level")
     for row in rows:
         at, last = row["falls_at"], row["levels"][-1]
         where = f"{at:.3g} {row['unit']}" if at is not None else "nowhere"
-        lost = f"{-100 * last['difference']['difference']:.1f} points at {last['level']:g}"
+        lost = f"{points(last['difference']['difference'])} points at {last['level']:g}"
         table.add_row(row["cause"], where, lost)
     console.print()
     console.print(table)

@@ -7,7 +7,6 @@ from fewlabels.report import form
 from fewlabels.report.pictures import shown
 from fewlabels.report.read import Row, Run
 
-CUT = 100  # result.json lists so many groups of copies
 NAMED = 6  # of the images with one content
 MOST = 500  # rows of a table; result.json has all
 AT_ONCE = 20  # rows that stand outside of details
@@ -70,7 +69,7 @@ def _wrong_copies(copies: dict[str, Any]) -> list[Finding]:
         Finding(
             "copies in more than one split",
             "The same image in more than one split",
-            _at_least(len(leaks)),
+            str(copies["counts"]["leaks"]),
             "What is measured on an image that was learnt from says nothing about new ones.",
             ("images", "splits"),
             [(_equal(_names(g)), _listed(g, "split", "undecided")) for g in leaks],
@@ -78,7 +77,7 @@ def _wrong_copies(copies: dict[str, Any]) -> list[Finding]:
         Finding(
             "copies with different labels",
             "The same image with different labels",
-            _at_least(len(contradictions)),
+            str(copies["counts"]["contradictions"]),
             "At most one of the labels is right.",
             ("images", "labels"),
             [(_equal(_names(g)), _listed(g, "label", "none")) for g in contradictions],
@@ -93,7 +92,7 @@ def _copies(copies: dict[str, Any]) -> Finding:
     return Finding(
         "other copies",
         "Copies",
-        _at_least(len(plain)),
+        str(copies["counts"]["others"]),
         "They tell nothing new, and make their kind count more than once.",
         ("images",),
         [(_equal(group),) for group in plain],
@@ -128,10 +127,6 @@ def _skipped(files: list[Row]) -> Finding:
 
 def _sure(row: Row) -> str:
     return form.percent(row["confidence"])
-
-
-def _at_least(count: int) -> str:
-    return f"at least {count}" if count >= CUT else str(count)
 
 
 def _names(group: list[Row]) -> list[str]:
