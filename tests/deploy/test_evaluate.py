@@ -20,6 +20,7 @@ from fewlabels.deploy.classifier import Classifier
 from fewlabels.deploy.evaluate import Asked, evaluated
 from fewlabels.deploy.judges import Judges, find, numbers
 from fewlabels.errors import UserError
+from fewlabels.evaluate import robustness
 from fewlabels.evaluate.corruptions import CORRUPTIONS, NAMES
 from fewlabels.evaluate.corruptions.scores import ALEXNET_ERROR
 from fewlabels.evaluate.unknown import Detector, Familiar
@@ -354,20 +355,30 @@ def test_one_class_is_not_told_among_itself(split_folders: Path) -> None:
     assert "accuracy_among_its_classes" not in found
 
 
-def test_groups_widen_what_is_told_of_stress_and_of_known_images(split_folders: Path) -> None:
+def test_images_of_one_group_count_as_fewer_in_all_that_is_told(
+    split_folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     judges = among(split_folders / "test")
-    grouped = replace(judges, group=np.arange(12) // 4)
-    alone, together = (
-        evaluated(knows(), one, Asked(stress=True), silent) for one in (judges, grouped)
-    )
-    for rows in zip(alone["stress"], together["stress"], strict=True):
-        for one, other in zip(*(row["levels"] for row in rows), strict=True):
-            assert one["difference"]["difference"] == other["difference"]["difference"]
-    turned = [found["stress"][0]["levels"][-1]["difference"] for found in (alone, together)]
-    assert turned[0]["difference"] < 0
-    assert turned[0]["interval"] != turned[1]["interval"]
-    assert together["calibration"]["by_chance"] is None
-    assert together["accuracy"]["interval"] != alone["accuracy"]["interval"]
+    group = np.arange(12) // 4
+    asked: list[object] = []
+
+    def watched(name: str) -> None:
+        own = getattr(robustness, name)
+
+        def call(*given: object) -> object:
+            asked.append(given[-1] if name != "mean" else given[1])
+            return own(*given)
+
+        monkeypatch.setattr(robustness, name, call)
+
+    for name in ("share", "gain", "mean"):
+        watched(name)
+    found = evaluated(knows(), replace(judges, group=group), EVERYTHING, silent)
+    assert len(asked) > 75
+    assert all(isinstance(one, np.ndarray) and set(one) <= {0, 1, 2} for one in asked)
+    assert found["calibration"]["by_chance"] is None
+    told = evaluated(knows(), judges, Asked(), silent)["accuracy"]["interval"]
+    assert found["accuracy"]["interval"] != told
 
 
 def test_what_cannot_be_kept_is_told_all_the_same(
