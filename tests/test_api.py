@@ -10,6 +10,8 @@ import yaml
 from conftest import Paint
 
 import fewlabels as fl
+from fewlabels.training import process
+from fewlabels.training.folder import RunFolder
 
 QUICK = {"steps": 10, "batch_size": 4, "img_size": 16, "weights": "none"}
 
@@ -311,3 +313,31 @@ def test_mixing_reaches_training(split_folders: Path, tmp_path: Path) -> None:
         run = fl.train(split_folders, out=tmp_path / mix, method="supervised", mix=mix, **QUICK)
         losses.append([json.loads(line)["loss"] for line in (run.path / "metrics.jsonl").open()])
     assert losses[0] != losses[1]
+
+
+def test_patience_needs_validation_images_of_the_pools_own(
+    split_folders: Path, tmp_path: Path, paint: Paint
+) -> None:
+    """Those that are held out of few labels are too few to stop by; and the place can be used."""
+    out = tmp_path / "run"
+    with pytest.raises(fl.UserError, match=r"--patience 3: needs validation images.*val/"):
+        fl.train(split_folders, out=out, patience=3, **QUICK)
+    assert not out.exists()
+    for kind, name in enumerate(("left", "right")):
+        paint(split_folders / "val" / name, kind, 3)
+    fl.train(split_folders, out=out, patience=1, **QUICK | {"steps": 60})
+    assert "ended at step" in (out / "train.log").read_text()
+
+
+def test_a_run_that_is_at_work_is_begun_by_no_other(split_folders: Path, tmp_path: Path) -> None:
+    """Also in the moment before it says which process it is."""
+    folder = RunFolder.create(tmp_path / "run")
+    with process.locked(folder):
+        with pytest.raises(fl.UserError, match="another process works on it"):
+            fl.train(split_folders, out=folder.path, **QUICK)
+        assert folder.path.exists()
+    fl.train(split_folders, out=folder.path, **QUICK)
+    (folder.path / "result.json").unlink()
+    with process.locked(folder), pytest.raises(fl.UserError, match="another process works on it"):
+        fl.resume(folder.path)
+    assert fl.resume(folder.path).result["test"]["n"] == 12

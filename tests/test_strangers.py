@@ -16,7 +16,7 @@ import fewlabels as fl
 from fewlabels.errors import UserError
 from fewlabels.procedures import guard, stage
 from fewlabels.training.events import Events
-from fewlabels.training.loop import TrainSettings
+from fewlabels.training.lead import Pace
 
 QUICK = {"steps": 20, "batch_size": 8, "img_size": 16, "model": "cnn_small", "device": "cpu"}
 OWN, STRANGE = 60, 90
@@ -104,8 +104,8 @@ def test_a_run_that_is_cut_off_ends_as_if_it_had_not_been(
 
     with monkeypatch.context() as patch:
         patch.setattr(Events, "step", cut)
-        always = partial(TrainSettings, checkpoint_seconds=0.0, checkpoint_share=1e9)
-        patch.setattr(stage, "TrainSettings", always)
+        always = partial(Pace, checkpoint_seconds=0.0, checkpoint_share=1e9)
+        patch.setattr(stage, "Pace", always)
         with pytest.raises(CutOff):
             fl.train(polluted, out=tmp_path / "cut", **settings)
     monkeypatch.setattr(guard, "first_map", None)  # a call would fail

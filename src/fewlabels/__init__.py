@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fewlabels.api import (
         Run,
         Search,
+        compare,
         distill,
         explain,
         load,
@@ -33,6 +34,7 @@ __all__ = [
     "Run",
     "Search",
     "UserError",
+    "compare",
     "distill",
     "explain",
     "load",
@@ -50,6 +52,7 @@ _HOMES = {
     "Run": "api",
     "Search": "api",
     "UserError": "errors",
+    "compare": "api",
     "distill": "api",
     "explain": "api",
     "load": "api",

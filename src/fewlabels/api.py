@@ -5,7 +5,9 @@ import platform
 import shlex
 import shutil
 import sys
+import traceback
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from functools import partial
@@ -18,6 +20,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from rich.console import Console
+from safetensors import SafetensorError
 
 from fewlabels.augment.views import compile_kernel, compiled
 from fewlabels.deploy import artefact, imagenet_c, judges
@@ -47,6 +50,7 @@ from fewlabels.procedures import (
     self_train,
 )
 from fewlabels.procedures import search as searching
+from fewlabels.procedures.batch_size import with_batch_size
 from fewlabels.procedures.certainty import certainty, tempered
 from fewlabels.procedures.chosen import Chosen
 from fewlabels.procedures.config import (
@@ -58,18 +62,24 @@ from fewlabels.procedures.config import (
     read_recipe,
     seconds,
 )
+from fewlabels.procedures.device import decided, fabric_of
 from fewlabels.procedures.earlier import Earlier
+from fewlabels.procedures.learning_rate import with_rate
 from fewlabels.procedures.prepare import Data, prepare, preprocessing, typical_side
 from fewlabels.procedures.probes import FROZEN
+from fewlabels.procedures.resuming import SETTINGS, keep_settings, need_same
 from fewlabels.procedures.stage import Context
 from fewlabels.procedures.start import ready
 from fewlabels.procedures.timing import mark, resumed
-from fewlabels.report import explanation, html
+from fewlabels.report import compare as comparing
+from fewlabels.report import comparison, explanation, html
 from fewlabels.report import search as search_page
 from fewlabels.settings import between, make, one_of
+from fewlabels.training import process, processes
 from fewlabels.training.budget import Clock
-from fewlabels.training.events import Events
+from fewlabels.training.events import Events, Page
 from fewlabels.training.folder import RunFolder
+from fewlabels.training.tensorboard import need_tensorboard
 
 IMBALANCED = 4  # times as many labels in one class as in another
 # what can be searched, and the settings of that
@@ -114,37 +124,53 @@ def train(
     if isinstance(runs, Sequence) and not isinstance(runs, str):
         fixed["runs"] = [str(one.path if isinstance(one, Run) else one) for one in runs]
     config = make(Config, settings | fixed, where)
+    _take_part(config)
     pool = pool or Pool.scan(data)  # type: ignore[arg-type]
     if pool.lacks:
         raise UserError(f"{pool.origin}: {pool.lacks}")
     started = _start(config, pool)
+    there = out is not None and Path(out).exists()
     folder = RunFolder.create(Path(out) if out else None)
     versions = {name: version(name) for name in ("fewlabels", "torch", "numpy", "numba")}
     versions["python"] = platform.python_version()
     command = _command(f"fewlabels.train({config.data!r}, …)")
     about = {"command": command, "versions": versions}
-    folder.write_config(started.config.to_dict() | about)
-    try:
-        return _execute(started, folder, console, clock)
-    except UserError:
-        if not folder.last.exists():  # nothing has been trained: the same --out can be used again
-            shutil.rmtree(folder.path)
-        raise
+    with process.locked(folder):
+        try:
+            try:
+                folder.write_config(started.config.to_dict() | about)
+                keep_settings(folder, config, started.config)
+            except OSError as error:
+                raise UserError(f"{folder.path}: cannot be written ({error.strerror})") from error
+            return _execute(started, folder, console, clock)
+        except UserError:
+            if not folder.last.exists():  # nothing was trained: the same --out can be used again
+                _take_back(folder.path, there)
+            raise
 
 
-def resume(path: str | Path, *, console: Console | None = None) -> Run:
-    """Goes on with a run that was cut off; a finished one is returned as it is."""
+def resume(path: str | Path, *, console: Console | None = None, **again: Any) -> Run:
+    """Goes on with a run that was cut off; a finished one is returned as it is.
+
+    `again` are settings of `train`, and `data`: UserError where one is not as the run began.
+    """
     folder = RunFolder.open(Path(path))
-    result = folder.read_json("result.json")
+    whole, result = folder.read_config().get(INSIDE), folder.read_json("result.json")
+    config = make(Config, read_recipe(folder.path / "config.yaml"), str(folder.path))
+    if not whole:  # a part has the settings of the whole
+        need_same(folder, config, again)
     if result is not None:
         if not (folder.path / "report.html").exists():
             html.write(folder.path)
         return Run(folder.path, result)
-    if whole := folder.read_config().get(INSIDE):
+    if whole:
         raise UserError(f"{path}: is a part of {whole}: resume that")
-    config = make(Config, read_recipe(folder.path / "config.yaml"), str(folder.path))
-    pool = Pool.scan(config.data)
-    return _execute(_start(config, pool), folder, console, resumed(folder))
+    _take_part(config)
+    with process.locked(folder):
+        if not (folder.path / SETTINGS).exists():  # killed at once
+            keep_settings(folder, config, config)
+        pool = Pool.scan(config.data)
+        return _execute(_start(config, pool), folder, console, resumed(folder))
 
 
 def distill(
@@ -220,7 +246,7 @@ def search(
     """
     searching.need_optuna()
     clock = clock or Clock()
-    for name in ("method", "settings", "epochs", "augment"):
+    for name in ("method", "settings", "epochs", "augment", "log"):
         if name in settings:
             raise UserError(f"{where}: setting '{name}' has no effect in a search")
     limit = None if time_limit is None else seconds(time_limit)
@@ -235,16 +261,19 @@ def search(
         "settings": {"view": "strong"},
     }
     config = plan.settings(make(Config, settings | fixed, where))
+    _take_part(config)
     pool = pool or Pool.scan(data)  # type: ignore[arg-type]
     started = _start(config, pool)
+    there = out is not None and Path(out).exists()
     folder = RunFolder.create(Path(out) if out else None, searching.HOME)
-    folder.write_config(started.config.to_dict() | {"search": asdict(plan)})
-    try:
-        return _search(started, plan, folder, console, clock, limit)
-    except UserError:
-        if not (folder.path / "study.db").exists():  # the same --out can be used again
-            shutil.rmtree(folder.path)
-        raise
+    with process.locked(folder):
+        folder.write_config(started.config.to_dict() | {"search": asdict(plan)})
+        try:
+            return _search(started, plan, folder, console, clock, limit)
+        except UserError:
+            if not (folder.path / "study.db").exists():  # the same --out can be used again
+                _take_back(folder.path, there)
+            raise
 
 
 def resume_search(
@@ -266,10 +295,12 @@ def resume_search(
     plan = _plan(known.pop("search") | asked, str(path))
     limit = None if time_limit is None else seconds(time_limit)
     config = make(Config, known, str(path))
-    pool = Pool.scan(config.data)
-    started = _start(config, pool)
-    folder.write_config(started.config.to_dict() | {"search": asdict(plan)})
-    return _search(started, plan, folder, console, clock, limit)
+    _take_part(config)
+    with process.locked(folder):
+        pool = Pool.scan(config.data)
+        started = _start(config, pool)
+        folder.write_config(started.config.to_dict() | {"search": asdict(plan)})
+        return _search(started, plan, folder, console, clock, limit)
 
 
 def _plan(values: dict[str, Any], where: str) -> searching.Plan:
@@ -291,6 +322,24 @@ def load(run: Run | str | Path, device: str = "cpu") -> Classifier:
     if isinstance(run, str) and run.startswith(catalog.PREFIXES):
         return artefact.pretrained(run, device)
     return artefact.load(run.path if isinstance(run, Run) else Path(run), device)
+
+
+def compare(
+    runs: Iterable[Run | str | Path],
+    *,
+    against: Run | str | Path | None = None,
+    out: str | Path | None = None,
+) -> dict[str, Any]:
+    """Runs side by side, with paired differences from `against` (the first); `report.compare` says
+    what is in it. `out`: a .html page to write, with the curves."""
+    if out is not None:
+        comparison.need_page(Path(out))
+    paths = [one.path if isinstance(one, Run) else Path(one) for one in runs]
+    base = against.path if isinstance(against, Run) else against
+    told = comparing.compare(paths, None if base is None else Path(base))
+    if out is not None:
+        comparison.write(told, Path(out))
+    return told
 
 
 @dataclass(frozen=True, eq=False)
@@ -422,18 +471,55 @@ def _execute(
     console: Console | None,
     clock: Clock,
 ) -> Run:
-    events = Events(folder, console or Console(quiet=True), partial(mark, folder, clock))
+    page = Page(partial(html.write, folder.path))
+    events = Events(
+        folder,
+        console or Console(quiet=True),
+        partial(mark, folder, clock),
+        clock=clock,
+        page=page,
+        log=started.config.log,
+    )
     try:
-        context = _context(started, folder, events, clock)
-        outcome.write_splits(context.data, folder)
-        chosen = registry.run(context)
-        for each in chosen.inside:
-            _finish(each)
-        result = _finish(chosen, pictures=True)
-    except KeyboardInterrupt:
-        events.say(f"interrupted; go on with: fewlabels train --resume {folder.path}")
+        with process.recorded(folder), _together(started):
+            context = _context(started, folder, events, clock)
+            outcome.write_splits(context.data, folder)
+            chosen = registry.run(context)
+            for each in chosen.inside:
+                _finish(each)
+            result = _finish(chosen, pictures=True)
+    except BaseException as error:
+        go_on = f"go on with: fewlabels train --resume {shlex.quote(str(folder.path))}"
+        if isinstance(error, KeyboardInterrupt):  # at once: a second one may follow
+            with suppress(OSError):  # where the disk is full it is shown all the same
+                events.say(f"interrupted; {go_on}")
+        page.draw_now()  # that it goes on no more
+        if isinstance(error, OSError | SafetensorError):
+            raise _unwritten(error, folder, go_on) from error
+        if isinstance(error, Exception) and not isinstance(error, UserError):
+            with suppress(OSError), (folder.path / "train.log").open("a") as log:
+                traceback.print_exception(error, file=log)
+            error.add_note(f"{folder.path}/train.log has where; {go_on}")
         raise
     return Run(folder.path, result)
+
+
+def _take_back(folder: Path, there: bool) -> None:
+    """Removes what a run has left: with its folder, unless that was there before, and empty."""
+    if not there:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    for left in folder.iterdir():
+        shutil.rmtree(left, ignore_errors=True)  # a file stays
+        with suppress(OSError):
+            left.unlink(missing_ok=True)
+
+
+def _unwritten(error: Exception, folder: RunFolder, go_on: str) -> UserError:
+    """For a full disk, or a folder that has become read-only."""
+    what = getattr(error, "filename", None) or folder.path
+    why = getattr(error, "strerror", None) or one_line(error)
+    return UserError(f"{what}: {why}; put that right, then {go_on}")
 
 
 def _finish(trained: Chosen, pictures: bool = False) -> dict[str, Any]:
@@ -458,16 +544,19 @@ def _search(
     clock: Clock,
     limit: float | None,
 ) -> Search:
-    events = Events(folder, console or Console(quiet=True))
+    events = Events(folder, console or Console(quiet=True), clock=clock)
+    go_on = f"go on with: fewlabels search --resume {shlex.quote(str(folder.path))}"
     try:
-        context = _context(started, folder, events, clock)
-        result = searching.run(context, plan, limit)
+        with process.recorded(folder), _together(started):
+            context = _context(started, folder, events, clock)
+            result = searching.run(context, plan, limit)
     except KeyboardInterrupt:
         if (folder.path / "search.json").exists():
             search_page.write(folder.path)
-        resume_it = f"fewlabels search --resume {shlex.quote(str(folder.path))}"
-        events.say(f"interrupted; go on with: {resume_it}")
+        events.say(f"interrupted; {go_on}")
         raise
+    except (OSError, SafetensorError) as error:
+        raise _unwritten(error, folder, go_on) from error
     search_page.write(folder.path)
     return Search(folder.path, result)
 
@@ -481,15 +570,35 @@ class Started:
     built: catalog.Built  # the model that training starts from
     fabric: Fabric  # the device to train on
     earlier: tuple[Earlier, ...] = ()
+    form: str = ""  # a line about the precision that was found to be fast
+
+
+def _together(started: Started) -> AbstractContextManager[None]:
+    """All processes that train, until the run is over."""
+    config = started.config
+    return processes.together(started.fabric, config.device, config.precision)
+
+
+def _take_part(config: Config) -> None:
+    """Where torchrun has started this process, and it is not the first: it trains with the others,
+    and that is all it does."""
+    if processes.follows():
+        processes.take_part(fabric_of(config))
+        raise SystemExit(0)
 
 
 def _context(started: Started, folder: RunFolder, events: Events, clock: Clock) -> Context:
     """The images read, the kernel compiled: what training needs before its first step."""
     config, built = started.config, started.built
     data = _read(config, started.pool, events)
+    if config.patience is not None and not len(data.val):
+        raise UserError(
+            f"--patience {config.patience}: needs validation images, and {started.pool.origin} has "
+            "none of its own: make a val/ folder, or leave it out"
+        )
     for run in started.earlier:
         run.need_unseen(data)
-    for line in _introduction(data, config, folder, built.note, built.stem):
+    for line in _introduction(data, config, folder, built.note, built.stem, started.form):
         events.say(line)
     if not compiled():
         events.say("compiling the augmentation kernel: once, about 20 seconds")
@@ -497,10 +606,11 @@ def _context(started: Started, folder: RunFolder, events: Events, clock: Clock) 
     size = config.img_size or 0
     base = Preprocess(size, built.mean, built.std) if built.mean and built.std else None
     preprocess = preprocessing(data, base, size)
-    return Context(
+    context = Context(
         *(config, built, data, preprocess, folder, events, started.fabric, clock),
         earlier=started.earlier,
     )
+    return with_rate(with_batch_size(context))
 
 
 def _read(config: Config, pool: Pool, events: Events) -> Data:
@@ -530,9 +640,11 @@ def _start(config: Config, pool: Pool) -> Started:
 
     With the same seed the model is the same.
     """
+    if config.log is not None:
+        need_tensorboard()
     if config.images is not None:
         pool = pool.with_unlabelled(scan_images(config.images))
-    fabric, classes, side = _fabric(config), len(pool.classes), typical_side(pool)
+    fabric, classes, side = fabric_of(config), len(pool.classes), typical_side(pool)
     device, name = fabric.device.type, config.model
     earlier = tuple(_earlier(Path(run)) for run in config.runs)
     fixed = config.steps or config.epochs or config.method in FROZEN
@@ -558,23 +670,16 @@ def _start(config: Config, pool: Pool) -> Started:
     built = ready(built, name, size, classes, config)
     tuned = built.weights != "none"
     resolved = config.resolved(pool.origin, name, size, tuned, pool.mirror)
+    resolved = replace(resolved, devices=fabric.world_size)
     if config.method in ROUNDS:
         self_train.need_students(resolved, classes)
-    return Started(resolved, pool, built, fabric, earlier)
+    resolved, form = decided(resolved, built.model, classes, fabric.device)
+    return Started(resolved, pool, built, fabric_of(resolved), earlier, form)
 
 
 def _earlier(run: Path) -> Earlier:
     saved = artefact.read(run)
     return Earlier(str(run), saved.built, saved.classes, saved.preprocess, saved.tta)
-
-
-def _fabric(config: Config) -> Fabric:
-    """The device to train on, with its precision."""
-    try:
-        return Fabric(accelerator=config.device, devices=1, precision=config.precision)  # type: ignore[arg-type]
-    except Exception as error:  # Fabric raises its own, ValueError and RuntimeError
-        reason = one_line(error)
-        raise UserError(f"--device {config.device}: cannot be used here ({reason})") from error
 
 
 def _introduction(data: Data, config: Config, folder: RunFolder, *notes: str) -> list[str]:

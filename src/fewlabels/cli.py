@@ -3,9 +3,11 @@
 Whatever needs torch is imported inside the command that needs it, so that `--help` is instant.
 """
 
+import math
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from fewlabels.errors import UserError
-from fewlabels.training.budget import Clock
+from fewlabels.errors import UserError, one_line
+from fewlabels.training.budget import Clock, continued
 
 if TYPE_CHECKING:
     from fewlabels.api import Run
@@ -137,13 +139,25 @@ def train(
         int | None, typer.Option(help="Keep so many labels a class, forget the others.")
     ] = None,
     img_size: Annotated[int | None, typer.Option(help="Side in pixels.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Labelled images a step. (16)")] = None,
-    optimiser: Annotated[str | None, typer.Option(help="adamw or sgd. (adamw)")] = None,
+    batch_size: Annotated[
+        str | None, typer.Option(help="Labelled images a step, or auto: measured here. (16)")
+    ] = None,
+    optimiser: Annotated[str | None, typer.Option(help="adamw, nesterov or sgd. (adamw)")] = None,
     lr: Annotated[
-        float | None,
+        str | None,
         typer.Option(
-            help="Learning rate. (adamw 0.003, sgd 0.05; pretrained weights: 0.0003, 0.003)"
+            help="Learning rate, or auto: found here. "
+            "(adamw 0.003, sgd 0.05; pretrained weights: 0.0003, 0.003)"
         ),
+    ] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the rate: cosine, seven_sixteenths, step, one_cycle, constant. (cosine)"
+        ),
+    ] = None,
+    clip: Annotated[
+        float | None, typer.Option(help="The gradient's norm, at most. (as it is)")
     ] = None,
     head_lr: Annotated[float | None, typer.Option(help="Of the last layer. (--lr)")] = None,
     layer_decay: Annotated[
@@ -193,10 +207,27 @@ def train(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of every random choice. (0)")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, mps. (auto)")] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="32-true, bf16-mixed or 16-mixed. (32-true)")
+    devices: Annotated[
+        int | None, typer.Option(help="Processes that train together, a device each. (1)")
     ] = None,
+    accumulate: Annotated[
+        int | None, typer.Option(help="Parts of a batch, one after another, to save memory. (1)")
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="auto: the fastest here; 32-true, bf16-mixed, 16-mixed. (auto)"),
+    ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(help="Of images in memory: auto, channels_last, contiguous. (auto)"),
+    ] = None,
+    compile_model: Annotated[
+        bool, typer.Option("--compile", help="Compile the model first: CUDA only.")
+    ] = False,
     workers: Annotated[int | None, typer.Option(help="Threads that make batches. (1)")] = None,
+    log: Annotated[
+        str | None, typer.Option(help="tensorboard: event files in RUN/tensorboard, too. (none)")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The run folder; absent or empty. (runs/<n>)")
     ] = None,
@@ -211,6 +242,9 @@ def train(
     settings = {name: value for name, value in locals().items() if value is not None}
     for name in ("data", "resume", "recipe", "out"):
         settings.pop(name, None)
+    if settings.pop("compile_model"):
+        settings["compile"] = True
+    _number(settings)
     if pairs := settings.pop("method_settings", None):
         settings["settings"] = dict(_pair(text) for text in pairs)
     if runs:
@@ -218,27 +252,24 @@ def train(
     from fewlabels import api
 
     console = _console()
-    if resume is not None:
-        if data is not None or recipe is not None or out is not None or settings:
-            given = next(iter(settings), "DATA" if data else "-c" if recipe else "--out")
-            raise UserError(
-                f"--resume takes no other setting (here: {given}): the run goes on as it began"
-            )
-        run = api.resume(resume, console=console)
-    else:
-        if recipe is not None:
-            from fewlabels.procedures.config import read_recipe
+    if recipe is not None:
+        from fewlabels.procedures.config import read_recipe
 
-            settings = _merge(read_recipe(recipe), settings)
-            data = data or settings.get("data")
-            settings = {k: v for k, v in settings.items() if k != "data"} | {
-                "where": f"-c {recipe}"
-            }
-            if reserved := {"out", "console", "clock"} & settings.keys():
-                raise UserError(f"-c {recipe}: no setting is named '{reserved.pop()}'")
+        settings = _merge(read_recipe(recipe), settings)
+        if reserved := {"out", "console", "clock", "where", "path"} & settings.keys():
+            raise UserError(f"-c {recipe}: no setting is named '{reserved.pop()}'")
+        data = data or settings.pop("data", None)
+        settings.pop("data", None)
+    if resume is not None:
+        if out is not None and out.absolute() != resume.absolute():
+            raise UserError(f"--resume {resume} --out {out}: a run goes on in its own folder")
+        again = settings if data is None else {"data": data} | settings
+        run = api.resume(resume, console=console, **again)
+    else:
         if data is None:
             raise UserError("train: name DATA: a folder, a .csv table, Parquet, or digits")
-        run = api.train(data, out=out, console=console, clock=CLOCK, **settings)
+        where = "train" if recipe is None else f"-c {recipe}"
+        run = api.train(data, out=out, console=console, clock=CLOCK, where=where, **settings)
     _show(run, console)
 
 
@@ -264,8 +295,10 @@ def distill(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Instead: optimiser steps.")] = None,
     img_size: Annotated[int | None, typer.Option(help="Side of the student's images.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Labelled images a step. (16)")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate. (see train)")] = None,
+    batch_size: Annotated[
+        str | None, typer.Option(help="Labelled images a step, or auto: measured here. (16)")
+    ] = None,
+    lr: Annotated[str | None, typer.Option(help="Learning rate, or auto. (see train)")] = None,
     seed: Annotated[int | None, typer.Option(help="Of every random choice. (the run's)")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, mps. (auto)")] = None,
     out: Annotated[
@@ -276,6 +309,7 @@ def distill(
     settings = {name: value for name, value in locals().items() if value is not None}
     for name in ("runs", "method_settings"):
         settings.pop(name, None)
+    _number(settings)
     if method_settings:
         settings["settings"] = dict(_pair(text) for text in method_settings)
     from fewlabels import api
@@ -446,6 +480,56 @@ def export(
 
     for line in write_backbone(run, out or run / form):
         _console().print(line, markup=False, soft_wrap=True)
+
+
+@app.command()
+def status(
+    run: RunPath,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Where a run is: from another terminal, while it trains, paused, killed or finished."""
+    import json
+
+    from fewlabels.report.status import print_status
+    from fewlabels.report.status import status as status_of
+
+    told = status_of(run)
+    if as_json:
+        print(json.dumps(told, indent=2, ensure_ascii=False))
+    else:
+        print_status(told, _console())
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Two run folders or more.")],
+    against: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Differences from it. (the first)")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Write a .html page, with the curves.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Runs side by side, with paired differences on the images that both were judged on."""
+    import json
+
+    from fewlabels.report.compare import compare as compared
+    from fewlabels.report.compared import print_compared
+
+    if out is not None:
+        from fewlabels.report.comparison import need_page, write
+
+        need_page(out)
+    told = compared(runs, against)
+    if out is not None:
+        write(told, out)
+    if as_json:
+        print(json.dumps(told, indent=2, ensure_ascii=False))
+        return
+    print_compared(told, _console())
+    if out is not None:
+        _console().print(str(out), highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -680,6 +764,21 @@ def _pair(text: str) -> tuple[str, Any]:
     return name.strip(), yaml.safe_load(value)
 
 
+def _number(settings: dict[str, Any]) -> None:
+    """Of --lr and --batch-size: the number that is not the word auto, in its place. UserError for
+    what is no number, there and in every other option."""
+    for name, kind, what in (("lr", float, "a number"), ("batch_size", int, "a whole number")):
+        if (text := settings.get(name, "auto")) != "auto":
+            try:
+                settings[name] = kind(text)
+            except ValueError:
+                raise UserError(f"{_option(name)} {text}: must be {what} or auto") from None
+    for name, value in settings.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            what = "a number or auto" if name == "lr" else "a number"
+            raise UserError(f"{_option(name)} {value}: must be {what}")
+
+
 def _option(name: str) -> str:
     return "--" + name.replace("_", "-")
 
@@ -724,13 +823,16 @@ def _show(run: "Run", console: Console) -> None:
 
 def main() -> NoReturn:
     """Runs the command line; bad input ends in one line and exit code 2."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if threading.current_thread() is threading.main_thread():  # no other one hears signals
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        if hasattr(signal, "SIGCONT"):
+            signal.signal(signal.SIGCONT, continued)
     try:
         code = app(standalone_mode=False) or 0  # typer returns 130 for an interrupt
     except UserError as error:
         print(f"fewlabels: {error}", file=sys.stderr)
         code = 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # again, while the first one was answered
         code = 130
     except typer.TyperException as error:  # an unknown option, a missing argument
         message = " ".join(error.format_message().split())
@@ -739,4 +841,12 @@ def main() -> NoReturn:
         code = 2
     except typer.Exit as stop:
         code = stop.exit_code
+    except Exception as error:
+        if not (notes := getattr(error, "__notes__", ())):
+            raise
+        # a fault of a run, whose folder has the traceback
+        print(f"fewlabels: {type(error).__name__}: {one_line(error)}; {notes[-1]}", file=sys.stderr)
+        code = 1
+    if code == 130:  # those who press Ctrl-C twice see no more than those who press it once
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(code)

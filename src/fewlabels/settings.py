@@ -1,11 +1,12 @@
 """Settings are frozen dataclasses; what a user gives for them is checked here, for all of them."""
 
 import math
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from fewlabels.errors import UserError
 
 T = TypeVar("T")
+POSITIVE = math.ulp(0.0)  # the least number that is more than 0
 _WORDS = {
     int: "a whole number",
     float: "a number",
@@ -30,16 +31,20 @@ def make(kind: type[T], values: dict[str, Any], where: str) -> T:
         if value is None and type(None) in get_args(types[key]):
             continue
         if not any(_is(value, one) for one in wanted):
-            words = " or ".join(_WORDS.get(one, one.__name__) for one in wanted)
+            words = " or ".join(_words(one) for one in wanted)
             raise UserError(f"{where}: {key} must be {words}, not {value!r}")
     return kind(**values)
 
 
 def between(name: str, value: float | None, low: float, high: float = math.inf) -> None:
-    """UserError unless `value` is None or low <= value <= high."""
-    if value is not None and not low <= value <= high:
+    """UserError unless `value` is None or low <= value <= high; `low` may be POSITIVE."""
+    if value is None or low <= value <= high:
+        return
+    if low == POSITIVE:
+        bounds = "more than 0" + (f" and at most {high:g}" if high < math.inf else "")
+    else:
         bounds = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
-        raise UserError(f"{name} {value}: must be {bounds}")
+    raise UserError(f"{name} {value}: must be {bounds}")
 
 
 def one_of(name: str, value: str, among: tuple[str, ...]) -> None:
@@ -48,7 +53,15 @@ def one_of(name: str, value: str, among: tuple[str, ...]) -> None:
         raise UserError(f"{name} {value}: must be one of {', '.join(among)}")
 
 
-def _is(value: Any, kind: type[Any]) -> bool:
+def _words(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return " or ".join(map(str, get_args(kind)))
+    return _WORDS.get(kind) or str(kind.__name__)
+
+
+def _is(value: Any, kind: Any) -> bool:
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
     if isinstance(value, bool):
         return kind is bool
     if kind is float:

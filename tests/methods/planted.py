@@ -87,8 +87,8 @@ BUGS = [
     Bug(
         "mean teacher's teacher is the student itself",
         "methods/mean_teacher.py",
-        "teacher = self._teacher[0](batch.weak)",
-        "teacher = student(batch.weak)",
+        "(teacher,) = together(self._teacher[0], batch.weak)",
+        "(teacher,) = together(student, batch.weak)",
         (
             "methods/test_mean_teacher.py::test_the_loss_is_the_papers_value_by_hand",
             "methods/test_mean_teacher.py::test_the_teacher_is_the_average_that_training_keeps",
@@ -97,7 +97,7 @@ BUGS = [
     Bug(
         "the average keeps its first batch-norm statistics",
         "training/ema.py",
-        "average.copy_(value)",
+        "torch._foreach_copy_(self._copies, self._buffers)",
         "pass",
         (
             "methods/test_mean_teacher.py::test_the_teacher_is_the_average_that_training_keeps",
@@ -107,8 +107,8 @@ BUGS = [
     Bug(
         "the average averages batch-norm statistics",
         "training/ema.py",
-        "average.copy_(value)",
-        "average.copy_(decay * average + (1 - decay) * value)",
+        "torch._foreach_copy_(self._copies, self._buffers)",
+        "torch._foreach_lerp_(self._copies, self._buffers, 1.0 - decay)",
         (
             "methods/test_mean_teacher.py::test_the_teacher_is_the_average_that_training_keeps",
             "training/test_ema.py::test_parameters_are_averaged_and_buffers_copied",
@@ -353,7 +353,7 @@ BUGS = [
     Bug(
         "Meta Pseudo Labels takes the likeliest label",
         "methods/meta_pseudo_labels.py",
-        "label = torch.multinomial(strong.detach().softmax(1).cpu(), 1)[:, 0].to(strong.device)",
+        "label = torch.multinomial(said, 1, generator=self.draws)[:, 0].to(strong.device)",
         "label = strong.detach().argmax(1)",
         ("methods/test_meta_pseudo_labels.py::test_labels_are_drawn_not_the_most_probable",),
     ),
@@ -691,8 +691,8 @@ BUGS = [
     Bug(
         "all images meet the same degradation",
         "methods/restoration.py",
-        "way = torch.randint(len(ways), (len(x),))",
-        "way = torch.randint(len(ways), (1,)).repeat(len(x))",
+        "drawn = torch.randint(len(ways), (count,), generator=self.draws)",
+        "drawn = torch.randint(len(ways), (1,)).repeat(count)",
         ("methods/test_restoration.py::test_every_image_meets_one_degradation_drawn_at_random",),
     ),
     Bug(
@@ -708,8 +708,8 @@ BUGS = [
     Bug(
         "what has no gradient is updated",
         "training/loop.py",
-        "optim.zero_grad(set_to_none=True)",
-        "optim.zero_grad(set_to_none=False)",
+        "state.optimiser.zero_grad(set_to_none=True)",
+        "state.optimiser.zero_grad(set_to_none=False)",
         (
             "training/test_loop.py::"
             "test_a_method_begins_once_and_answers_between_the_student_and_its_average[sgd]",
@@ -717,8 +717,8 @@ BUGS = [
     ),
     Bug(
         "what a method remembers is not resumed",
-        "training/loop.py",
-        '        restore(method, state["method"])\n',
+        "training/state.py",
+        '        restore(self.method, kept["method"])\n',
         "",
         (
             "training/test_loop.py::"
@@ -731,9 +731,9 @@ BUGS = [
     ),
     Bug(
         "a teacher's version is not resumed",
-        "training/loop.py",
-        '        restore(method, state["method"])\n',
-        '        method.load_state_dict(state["method"])\n',
+        "training/state.py",
+        '        restore(self.method, kept["method"])\n',
+        '        self.method.load_state_dict(kept["method"])\n',
         ("training/test_loop.py::test_a_teacher_that_asks_for_its_version_is_resumed",),
     ),
     Bug(

@@ -186,7 +186,7 @@ def trained(
         reply = method.respond()
         if reply is not None:
             descend(reply)
-        average.update(student, step)
+        average.update(step)
     return average.model
 
 

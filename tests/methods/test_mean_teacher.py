@@ -88,7 +88,7 @@ def test_the_teacher_is_the_average_that_training_keeps() -> None:
     with torch.no_grad():
         for parameter in student.parameters():
             parameter.sub_(0.5 * parameter.grad)
-    ema.update(student, step=1000)
+    ema.update(step=1000)
     average = ema.model.get_parameter("2.weight")
     expected = 0.9 * before + 0.1 * student[2].weight
     assert torch.allclose(average, expected, atol=1e-6)

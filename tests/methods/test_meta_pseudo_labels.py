@@ -4,6 +4,7 @@ import copy
 import itertools
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -33,7 +34,7 @@ class Drawn:
         self.p = torch.empty(0)
         monkeypatch.setattr(torch, "multinomial", self)
 
-    def __call__(self, p: Tensor, count: int) -> Tensor:
+    def __call__(self, p: Tensor, count: int, generator: Any = None) -> Tensor:
         self.p = p
         assert count == 1
         return self.labels[:, None]
@@ -279,7 +280,7 @@ def test_labels_are_drawn_not_the_most_probable(monkeypatch: pytest.MonkeyPatch)
     given: list[Tensor] = []
     draw = torch.multinomial
 
-    def watch(p: Tensor, count: int) -> Tensor:
+    def watch(p: Tensor, count: int, generator: Any) -> Tensor:
         given.append(draw(p, count))
         return given[-1]
 

@@ -29,7 +29,7 @@ def restoration(student: nn.Module, **settings: object) -> Restoration:
 
 def only(way: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every image meets this degradation."""
-    monkeypatch.setattr(torch, "randint", lambda _, shape: torch.full(shape, way))
+    monkeypatch.setattr(torch, "randint", lambda _, shape, generator: torch.full(shape, way))
 
 
 def test_noise_has_the_deviation_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

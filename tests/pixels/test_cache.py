@@ -1,5 +1,6 @@
 import io
 import os
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -189,3 +190,18 @@ def test_square_is_the_one_path() -> None:
     assert cache.square(png(7), 6)[3, 3].tolist() == [7, 7, 7]
     with pytest.raises(Unreadable):
         cache.square(b"broken", 6)
+
+
+def test_another_process_is_sent_where_the_pixels_lie(tmp_path: Path) -> None:
+    """Not the pixels; but of a part, or a copy, the pixels."""
+    images = built(source(*(png(grey) for grey in range(40))), tmp_path, 32).images
+    sent = pickle.dumps(images)
+    assert len(sent) < 1000 < images.nbytes
+    there = pickle.loads(sent)
+    assert np.array_equal(there, images)
+    assert not there.flags.writeable
+    for some in (images[3:5], images[[1, 7]], images[:, :4]):
+        assert np.array_equal(pickle.loads(pickle.dumps(some)), some)
+    next(tmp_path.glob("*.u8")).unlink()
+    with pytest.raises(UserError, match="FEWLABELS_CACHE"):
+        pickle.loads(sent)

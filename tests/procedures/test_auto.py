@@ -154,7 +154,7 @@ def begun_at(
 ) -> Any:
     """Labels only has passed so many images in so many seconds, and there is so much time left; it
     has so many unseen ones right."""
-    own = SimpleNamespace(**{"weights": "none", "batch_size": 16, **config})
+    own = SimpleNamespace(**{"weights": "none", "batch": 16, **config})
     data = SimpleNamespace(
         labelled=np.arange(labels),
         unlabelled=np.arange(unlabelled),
@@ -272,6 +272,7 @@ def test_where_there_is_much_time_a_larger_student_is_a_way(
 
     monkeypatch.setattr(auto, "candidates", found)
     monkeypatch.setattr(auto, "choose", lambda found, order, doubt: ("self_train", "so it is"))
+    monkeypatch.setattr(auto, "lacking", lambda student, teacher, rows: "")  # 8 steps teach little
     run = fl.train(split_folders, out=tmp_path / "run", **QUICK)
     assert (run.result["method"], run.result["choice"]["how"]) == ("self_train", "auto")
     assert run.result["steps"] == 12  # half of a run, and a student's whole

@@ -118,8 +118,11 @@ def test_a_search_on_digits_ends_with_a_policy_that_train_takes(
     assert found.path == Path("searches/1")
     names = {path.name for path in found.path.iterdir()} - {".lock"}
     assert names == {
-        "config.yaml", "policy.txt", "search.html", "search.json", "study.db", "train.log",
+        "config.yaml", "policy.txt", "process.json", "progress.json", "search.html", "search.json",
+        "study.db", "train.log",
     }  # fmt: skip
+    told = json.loads((found.path / "progress.json").read_text())
+    assert told["folder"] == "scratch"  # the last training; status tells where a search is
     assert json.loads((found.path / "search.json").read_text()) == found.result
     policy = Policy.read(str(found.path / "policy.txt"))
     assert str(policy) == found.result["winner"]["policy"]

@@ -12,7 +12,7 @@ def test_parameters_are_averaged_and_buffers_copied() -> None:
         model.weight.fill_(3.0)  # it was 1
     assert model.running_mean is not None
     model.running_mean.fill_(7.0)  # it was 0
-    ema.update(model, step=100)
+    ema.update(step=100)
     state = ema.model.state_dict()
     assert state["weight"].item() == pytest.approx(2.0)
     assert state["running_mean"].item() == 7.0
@@ -24,7 +24,7 @@ def test_early_steps_forget_the_random_start() -> None:
     with torch.no_grad():
         model.weight.add_(1.0)
     before = ema.model.state_dict()["weight"].item()
-    ema.update(model, step=0)  # decay is 1 / 10
+    ema.update(step=0)  # decay is 1 / 10
     after = ema.model.state_dict()["weight"].item()
     assert after - before == pytest.approx(0.9, rel=1e-5)
 

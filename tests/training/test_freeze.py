@@ -17,6 +17,7 @@ from fewlabels.models.mlp import MLP
 from fewlabels.models.structure import stages, units
 from fewlabels.training.budget import Budget
 from fewlabels.training.freeze import Freeze, Freezer
+from fewlabels.training.lead import Pace
 from fewlabels.training.loop import Fitted, TrainSettings, fit
 from fewlabels.training.optimiser import OptimiserSettings
 
@@ -46,8 +47,7 @@ def train(
     settings = TrainSettings(
         optimiser=OptimiserSettings("adamw", 0.01),
         freeze=freeze,
-        checkpoint_seconds=0.0,
-        checkpoint_share=float("inf"),
+        pace=Pace(checkpoint_seconds=0.0, checkpoint_share=float("inf")),
     )
     fabric, heard = Fabric(accelerator="cpu", devices=1), listener or Heard()
     start = start or net()

@@ -1,6 +1,8 @@
 """The loop on a small problem: it learns, it resumes exactly, it refuses to go on from NaN."""
 
 from collections.abc import Callable
+from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,13 @@ from fewlabels.models.auxiliary import keep_auxiliary
 from fewlabels.models.cnn_small import CnnSmall
 from fewlabels.training import checkpoint
 from fewlabels.training.budget import Budget
+from fewlabels.training.lead import Pace
 from fewlabels.training.loop import Fitted, TrainSettings, fit
 from fewlabels.training.optimiser import OptimiserSettings
 
 Validate = Callable[[nn.Module], dict[str, float]]
-UNSAVED = {"checkpoint_seconds": float("inf")}
+UNSAVED: dict[str, Any] = {"checkpoint_seconds": float("inf")}
+PACE = {about.name for about in fields(Pace)}
 
 
 class Heard:
@@ -28,6 +32,7 @@ class Heard:
 
     def __init__(self, stop_at: int | None = None) -> None:
         self.rows: list[dict[str, Any]] = []
+        self.back: list[tuple[int, str]] = []
         self.resumed_at: int | None = None
         self.stop_at = stop_at
         self.last = 0.0
@@ -44,6 +49,9 @@ class Heard:
         self.rows.append(row)
 
     def saved(self) -> None: ...
+
+    def went_back(self, step: int, why: str) -> None:
+        self.back.append((step, why))
 
 
 class Net(nn.Module):
@@ -88,8 +96,10 @@ def train(
         its = method
     else:
         its = create(method, Facts(2, (4, 4), 8, 8), resolve(method, own or {}))
-    usual: dict[str, Any] = {"optimiser": OptimiserSettings("adamw", lr), "validations": 10}
-    usual |= {"checkpoint_seconds": 0.0, "checkpoint_share": float("inf")}  # after every step
+    pace: dict[str, Any] = {"validations": 10}
+    pace |= {"checkpoint_seconds": 0.0, "checkpoint_share": float("inf")}  # after every step
+    pace |= {name: more.pop(name) for name in PACE & more.keys()}
+    usual = {"optimiser": OptimiserSettings("adamw", lr), "pace": Pace(**pace)}
     settings = TrainSettings(**(usual | more))
     fabric, budget = Fabric(accelerator="cpu", devices=1), Budget(steps=steps)
 
@@ -156,6 +166,102 @@ def test_a_loss_that_is_no_number_stops_with_a_line(tmp_path: Path) -> None:
 
     with pytest.raises(UserError, match=r"nan at step 0.*--lr"):
         train(tmp_path, Heard(), method="supervised", make=broken)
+
+
+class Spoilt(Method):
+    """Labels only, but for steps that spoil the loss or a weight, each as often as it is named."""
+
+    def __init__(self, *steps: int, what: str = "loss") -> None:
+        super().__init__(Facts(2, (4, 4), 8, 8))
+        self.views = Views()
+        self.steps, self.what = list(steps), what
+        self.spoils: Any = None
+        self.register_buffer("at", torch.zeros((), dtype=torch.long))
+        self.at: torch.Tensor
+
+    def step(self, student: Any, batch: Batch, progress: float) -> Step:
+        logits = student(batch.x)
+        loss = self.supervise(logits, batch.y).mean()
+        now = int(self.at)
+        self.at += 1
+        if now in self.steps:
+            self.steps.remove(now)
+            if self.what == "weight":
+                self.spoils = student
+            else:
+                loss = loss * {"loss": float("nan"), "large": 1e9}[self.what]
+        return Step(loss, logits)
+
+    def respond(self) -> None:
+        """After the update: seen where a state is to be kept."""
+        if self.spoils is not None:
+            with torch.no_grad():
+                next(iter(self.spoils.parameters())).fill_(float("inf"))
+            self.spoils = None
+
+
+@pytest.mark.parametrize("what", ["loss", "large", "weight"])
+def test_an_explosion_goes_back_to_the_last_good_state_at_half_the_rate(
+    tmp_path: Path, what: str
+) -> None:
+    heard = Heard()
+    train(tmp_path, heard, method=Spoilt(20, what=what), around={"seed": 1})
+    ((step, why),) = heard.back
+    assert step == 20
+    assert "1/2 of the rate" in why
+    assert heard.rows[-1]["step"] == 40
+    plain = Heard()
+    train(tmp_path / "plain", plain, method=Spoilt(), around={"seed": 1})
+    rates = {row["step"]: row["lr"] for row in heard.rows}
+    for row in plain.rows:
+        factor = 0.5 if row["step"] > 20 else 1.0
+        assert rates[row["step"]] == pytest.approx(factor * row["lr"], abs=2e-5)
+
+
+def test_after_three_explosions_it_gives_up_with_a_line(tmp_path: Path) -> None:
+    heard = Heard()
+    with pytest.raises(UserError, match=r"at step 7, also at 1/8 of the rate.*--lr.*--clip"):
+        train(tmp_path, heard, method=Spoilt(7, 7, 7, 7))
+    assert [step for step, _ in heard.back] == [4, 4, 4]  # the validation before
+
+
+@pytest.mark.parametrize("what", ["loss", "weight"])
+def test_what_comes_of_an_explosion_does_not_depend_on_the_moments_of_checkpoints(
+    tmp_path: Path, what: str
+) -> None:
+    """These come by the clock; the state that it goes back to comes by the step."""
+    found = [
+        weights(train(tmp_path / str(i), Heard(), 40, Spoilt(18, what=what), **pace)[0])
+        for i, pace in enumerate(({}, UNSAVED))
+    ]
+    assert torch.equal(*found)
+    assert [path.name for path in (tmp_path / "0").iterdir()] == ["last"]
+
+
+def test_a_resumed_run_keeps_the_lower_rate(tmp_path: Path) -> None:
+    whole = train(tmp_path / "whole", Heard(), method=Spoilt(10), around={"seed": 1})[0]
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "cut", Heard(stop_at=20), method=Spoilt(10), around={"seed": 1})
+    done = train(tmp_path / "cut", Heard(), method=Spoilt(), around={"seed": 1})[0]
+    assert torch.equal(weights(done), weights(whole))
+
+
+def test_clipping_bounds_the_gradient_and_nothing_else(tmp_path: Path) -> None:
+    """With plain SGD a step is the rate times the gradient."""
+    plain = {"optimiser": OptimiserSettings("sgd", 1.0, 0.0, 0.0), "schedule": "constant"}
+    plain |= {"warmup": 0.0, "ema_decay": 0.0}
+
+    def moved(clip: float | None) -> torch.Tensor:
+        torch.manual_seed(0)
+        before = torch.cat([p.detach().flatten() for p in Net().parameters()])
+        fitted, _ = train(tmp_path / str(clip), Heard(), 1, method="supervised", clip=clip, **plain)
+        return torch.cat([p.detach().flatten() for p in fitted.model.parameters()]) - before
+
+    free = moved(None)
+    norm = float(free.norm())
+    torch.testing.assert_close(moved(10 * norm), free)
+    short = moved(norm / 4)
+    torch.testing.assert_close(short, free / 4, atol=1e-6, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
@@ -294,7 +400,7 @@ LEARNERS: list[tuple[str, dict[str, Any], str]] = [
     ("restoration", {}, "head.0.weight"),
     ("distill", {"hints": 0.5}, "regressor.weight"),
     ("mean_teacher", {}, ""),
-    ("flexmatch", {"threshold": 0.7}, "learnt"),
+    ("flexmatch", {"threshold": 0.55}, "learnt"),
     ("fixmatch", {"threshold": 0.5}, "alignment.running"),
     ("freematch", {}, "level"),
     ("softmatch", {}, "variance"),
@@ -438,7 +544,7 @@ def test_label_smoothing_reaches_training(tmp_path: Path) -> None:
         fitted, _ = train(folder, Heard(), 100, "supervised", lr=0.03, own=own, **UNSAVED)
         with torch.no_grad():
             sure.append(float(fitted.model(batch_of(9).x).softmax(1).amax(1).mean()))
-    assert sure[0] > 0.97
+    assert sure[0] > 0.95
     assert sure[1] < 0.9  # (1 - 0.4) + 0.4 / 2 = 0.8 is what the labels say
 
 
@@ -518,3 +624,126 @@ def test_auxiliary_classifiers_learn(tmp_path: Path, method: str) -> None:
         assert told == pytest.approx(without + 0.3 * float(before), abs=2e-3)
     rest = weights(plain)  # it shares nothing with the second classifier here
     assert torch.equal(rest, weights(fitted)[: len(rest)])
+
+
+# memory
+
+
+class Narrow(nn.Module):
+    """Takes so many images at once; without norms, so that parts are worth a whole."""
+
+    def __init__(self, most: int, error: Exception) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(1, 4, 2), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2))
+        self.most, self.error = most, error
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training and len(x) > self.most:
+            raise self.error
+        logits: torch.Tensor = self.layers(x)
+        return logits
+
+
+FULL = (
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to"),
+    MemoryError(),
+)
+
+
+@pytest.mark.parametrize("error", FULL, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("method", ["flexmatch", "freematch", "meta_pseudo_labels"])
+def test_a_batch_that_does_not_fit_goes_in_parts_and_ends_at_the_same_weights(
+    tmp_path: Path, method: str, error: Exception
+) -> None:
+    """24 images where 7 fit: halved twice. What the method remembers is of the steps that count."""
+
+    def run(name: str, most: int) -> tuple[Fitted, Method, Heard]:
+        torch.manual_seed(0)
+        net = partial(Narrow, most, error)
+        return *train(tmp_path / name, heard := Heard(), 12, method, net=net, clip=1.0), heard
+
+    whole, its, _ = run("whole", 1000)
+    found, other, heard = run("parts", 7)
+    assert [step for step, _ in heard.back] == [0, 0]
+    assert "out of memory at step 0" in heard.back[0][1]
+    assert "2 parts" in heard.back[0][1]
+    assert "4 parts" in heard.back[1][1]
+    torch.testing.assert_close(weights(found), weights(whole), rtol=1e-4, atol=1e-5)
+    for name, value in its.state_dict().items():
+        torch.testing.assert_close(other.state_dict()[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_parts_survive_a_kill(tmp_path: Path) -> None:
+    net = partial(Narrow, 7, FULL[0])
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, Heard(stop_at=5), 12, "flexmatch", net=net)
+    train(tmp_path, heard := Heard(), 12, "flexmatch", net=net)
+    assert heard.resumed_at == 4
+    assert heard.back == []
+
+
+def test_memory_that_is_too_small_for_anything_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"out of memory even with .* --model or --img-size"):
+        train(tmp_path, Heard(), 12, "flexmatch", net=partial(Narrow, 0, FULL[0]))
+
+
+def test_other_errors_of_a_step_are_not_taken_for_a_lack_of_memory(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="shapes"):
+        train(tmp_path, Heard(), net=partial(Narrow, 0, RuntimeError("shapes do not match")))
+
+
+def test_auxiliary_classifiers_take_no_parts(tmp_path: Path) -> None:
+    class Two(Narrow):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits = super().forward(x)
+            self.auxiliary = [logits]
+            return logits
+
+    with pytest.raises(UserError, match="auxiliary classifiers"):
+        train(tmp_path, Heard(), net=partial(Two, 100, FULL[0]), accumulate=2)
+
+
+def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "last", {"tag": "stage", "step": 30})
+    with pytest.raises(UserError, match="another version"):
+        train(tmp_path, Heard(), steps=3)
+
+
+class Torn(Spoilt):
+    """What it remembers is no number after a step, which the student does not show."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.register_buffer("memory", torch.zeros(()))
+        self.memory: torch.Tensor
+        self.tear = at
+
+    def step(self, student: Any, batch: Batch, progress: float) -> Step:
+        if int(self.at) == self.tear:
+            self.tear = -1
+            self.memory.fill_(float("inf"))
+        return super().step(student, batch, progress)
+
+
+def test_what_a_method_remembers_must_be_numbers_too(tmp_path: Path) -> None:
+    """Else it is kept, and the run can never go on."""
+    _, its = train(tmp_path, heard := Heard(), 12, Torn(9))
+    assert [step for step, _ in heard.back] == [9]
+    assert its.memory == 0
+
+
+def test_labels_that_cannot_be_drawn_are_an_explosion(tmp_path: Path) -> None:
+    class Drawing(Spoilt):
+        def step(self, student: Any, batch: Batch, progress: float) -> Step:
+            torch.multinomial(torch.full((1, 2), float("nan")), 1)
+            return super().step(student, batch, progress)
+
+    with pytest.raises(UserError, match="outputs became no numbers at step 0, also at 1/8"):
+        train(tmp_path, Heard(), 12, Drawing())
+
+
+def test_it_says_whether_it_ended_early(tmp_path: Path) -> None:
+    early, _ = train(tmp_path / "a", Heard(), validate=Script(*SCORES), **UNSAVED, patience=3)
+    late, _ = train(tmp_path / "b", Heard(), validate=Script(*SCORES), **UNSAVED, patience=4)
+    assert (early.early, late.early) == (True, False)

@@ -34,12 +34,20 @@ def test_frozen_parameters_are_left_out() -> None:
     assert sum(len(group["params"]) for group in groups) == 4
 
 
-@pytest.mark.parametrize(("name", "kind"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("sgd", torch.optim.SGD),
+        ("nesterov", torch.optim.SGD),
+        ("adamw", torch.optim.AdamW),
+    ],
+)
 def test_the_named_optimiser_is_built(name: str, kind: type[torch.optim.Optimizer]) -> None:
     optim = build(model(), OptimiserSettings(name, lr=0.3))
     assert type(optim) is kind
     assert {group["lr"] for group in optim.param_groups} == {0.3}
-    assert name != "sgd" or all(group["nesterov"] for group in optim.param_groups)
+    if kind is torch.optim.SGD:
+        assert all(group["nesterov"] == (name == "nesterov") for group in optim.param_groups)
 
 
 def test_an_unknown_optimiser_is_named() -> None:
@@ -47,7 +55,7 @@ def test_an_unknown_optimiser_is_named() -> None:
         build(model(), OptimiserSettings("adam2"))
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("name", ["sgd", "nesterov", "adamw"])
 def test_decay_by_hand(name: str) -> None:
     """Without a gradient a matrix shrinks by rate and decay, and nothing else moves."""
     net = model()
@@ -58,8 +66,8 @@ def test_decay_by_hand(name: str) -> None:
     optim.step()
     for key, parameter in net.named_parameters():
         factor = 1 - 0.5 * 0.1 if parameter.ndim > 1 else 1.0
-        # sgd takes Nesterov's step: the gradient of the decay, and momentum's 0.9 of it again
-        factor = 1 - 0.5 * 0.1 * 1.9 if name == "sgd" and parameter.ndim > 1 else factor
+        # Nesterov's step: the gradient of the decay, and momentum's 0.9 of it again
+        factor = 1 - 0.5 * 0.1 * 1.9 if name == "nesterov" and parameter.ndim > 1 else factor
         torch.testing.assert_close(parameter.detach(), before[key] * factor)
 
 

@@ -51,7 +51,7 @@ class Augmenter:
         size = self.preprocess.size
         program = sample(policy, self.seed, epoch, rows, view, size, size)
         if out is None:
-            out = torch.empty((len(rows), 3, size, size))
+            out = torch.empty((len(rows), 3, size, size), dtype=torch.float32)
         planar = out.is_contiguous()
         memory = out if planar else out.permute(0, 2, 3, 1)
         if out.shape != (len(rows), 3, size, size) or not memory.is_contiguous():

@@ -20,6 +20,7 @@ from fewlabels.evaluate.unknown import Detector, Familiar
 from fewlabels.models import catalog
 from fewlabels.models.built import Built, restore
 from fewlabels.pixels.preprocess import Preprocess
+from fewlabels.procedures.config import LAYOUTS
 from fewlabels.training import checkpoint
 from fewlabels.training.checkpoint import ABOUT, WEIGHTS
 from fewlabels.training.folder import RunFolder
@@ -37,6 +38,7 @@ class Saved:
     tta: str
     temperature: float = 1.0
     detector: Detector | None = None  # of unknown images
+    memory_format: torch.memory_format = torch.channels_last
 
 
 def write(folder: RunFolder, temperature: float = 1.0, detector: Detector | None = None) -> Path:
@@ -58,7 +60,7 @@ def load(run: Path, device: str = "cpu") -> Classifier:
     saved = read(run)
     return Classifier(
         *(saved.built.model, saved.classes, saved.preprocess, device),
-        *(saved.tta, saved.temperature, saved.detector),
+        *(saved.tta, saved.temperature, saved.detector, saved.memory_format),
     )
 
 
@@ -116,7 +118,9 @@ def _saved(about: dict[str, Any], weights: dict[str, Any]) -> Saved:
     restore(built.model, weights)
     preprocess = Preprocess.from_json(about["preprocess"])
     temperature = about.get("temperature", 1.0)  # an unfinished run has none yet
-    return Saved(built, tuple(about["classes"]), preprocess, about["tta"], temperature)
+    saved = Saved(built, tuple(about["classes"]), preprocess, about["tta"], temperature)
+    layout = LAYOUTS.get(about.get("layout", ""), torch.channels_last)
+    return replace(saved, memory_format=layout)
 
 
 def _detector(about: dict[str, Any], place: Path) -> Detector | None:

@@ -46,10 +46,11 @@ class Classifier:
         tta: str = "none",
         temperature: float = 1.0,
         detector: Detector | None = None,
+        memory_format: torch.memory_format = torch.channels_last,
     ) -> None:
         # the memory format that it trained in: sums in another order could differ in the last bit
         try:
-            self.model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+            self.model = model.to(device, memory_format=memory_format).eval()  # type: ignore[call-overload]
         except Exception as error:  # torch raises AssertionError, RuntimeError, ValueError
             reason = one_line(error)
             raise UserError(f"--device {device}: cannot be used here ({reason})") from error

@@ -80,9 +80,9 @@ class Consistency(Method):
         skip = self.settings.skip and worth_selecting(student, float(self.kept))
         forward = selected if skip else whole
         labelled, strong, rows, taught = forward(student, batch, teach)
-        carrying = (taught.of_image > 0).float().mean()
+        carrying = (taught.of_image > 0).to(self.kept.dtype).mean()
         self.kept.lerp_(carrying, 0.1)
-        count = len(batch.weak)
+        count = len(taught.weight)
         supervised = self.labelled_loss(labelled, batch.y, progress)
         some = taught.only(rows)
         strong = strong + self.log_prior

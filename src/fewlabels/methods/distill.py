@@ -21,6 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewlabels.errors import UserError
+from fewlabels.methods import sharing
+from fewlabels.methods.forward import together
 from fewlabels.methods.method import (
     MULTI,
     REGRESSION,
@@ -77,12 +79,12 @@ class Distill(Method):
 
     def step(self, student: Student, batch: Batch, progress: float) -> Step:
         assert batch.strong is not None
-        images = torch.cat([batch.x, batch.strong])  # [N, C, H, W]
+        views = (batch.x, batch.strong)
         with seen_by_head(self._student[0]) as seen:
-            logits = student(images)  # [N, K]
-        labelled = logits[: len(batch.x)]
+            labelled, unlabelled = together(student, *views)
+        logits = torch.cat([labelled, unlabelled])  # [N, K]
         with torch.no_grad(), seen_by_head(self._teachers[0]) as aims:
-            said = [teacher(images) for teacher in self._teachers]
+            said = [torch.cat(together(teacher, *views)) for teacher in self._teachers]
         taught = self.divergence(logits, said)
         loss = (1 - self.settings.alpha) * taught
         logs = logged(taught=taught)
@@ -91,7 +93,8 @@ class Distill(Method):
             loss = loss + self.settings.alpha * supervised
             logs |= logged(labelled=supervised)
         if self.settings.hints:
-            hint = F.mse_loss(self.regressor(seen[0]), aims[0])  # [N, F]
+            hint = F.mse_loss(self.regressor(torch.cat(seen)), torch.cat(aims))  # [N, F]
+            hint = sharing.mean_of_processes(hint)
             loss = loss + self.settings.hints * hint
             logs |= logged(hint=hint)
         return Step(loss, labelled, logs, labels_first=self.settings.alpha > 0)

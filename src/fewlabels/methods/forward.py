@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
+from fewlabels.methods import sharing
 from fewlabels.methods.method import Batch, Student
 from fewlabels.methods.targets import Taught
 
@@ -32,8 +33,9 @@ Teach = Callable[[Tensor], Taught]  # weak logits [U, K] -> what they teach
 
 
 def together(student: Student, *parts: Tensor) -> tuple[Tensor, ...]:
-    """The outputs of each part, from one forward pass of all: batch norm sees one distribution."""
-    return torch.split(student(torch.cat(parts)), [len(part) for part in parts])
+    """The outputs of each part, from one forward pass of all: batch norm sees one distribution.
+    Where several processes have a part each of the batch: the outputs of all of them."""
+    return tuple(sharing.gathered(outputs) for outputs in sharing.passed(student, *parts))
 
 
 def whole(student: Student, batch: Batch, teach: Teach) -> tuple[Tensor, Tensor, Tensor, Taught]:
@@ -55,7 +57,7 @@ def selected(student: Student, batch: Batch, teach: Teach) -> tuple[Tensor, Tens
         if norms:
             _, weak, _ = together(student, batch.x, batch.weak, batch.strong)
         else:
-            weak = student(batch.weak)
+            (weak,) = together(student, batch.weak)
     # autocast must not hand the second pass the weights that the first cast without gradients
     # (pytorch issue 112583)
     torch.clear_autocast_cache()
@@ -83,6 +85,8 @@ def worth_selecting(student: Student, kept: float) -> bool:
     half and 0.98 at three quarters, so that it ends at 0.7.
     """
     if not isinstance(student, nn.Module):  # whose norms cannot be seen
+        return False
+    if not sharing.current().alone:
         return False
     if any(isinstance(module, nn.SyncBatchNorm) for module in student.modules()):
         return False

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewlabels.errors import UserError
+from fewlabels.methods import sharing
 from fewlabels.methods.method import Batch
 from fewlabels.methods.pretext import Decoded, PretextSettings
 from fewlabels.settings import between
@@ -49,12 +50,14 @@ class Masked(Decoded):
     def task(self, answers: Tensor, batch: Batch) -> Tensor:
         assert batch.weak is not None
         hidden = self._hidden.expand_as(answers)
-        return (answers - batch.weak)[hidden].abs().mean()
+        return sharing.mean_of_processes((answers - batch.weak)[hidden].abs().mean())
 
     def draw(self, images: Tensor) -> Tensor:
         """Which pixels are hidden, [M, 1, H, W]: as many patches of every image."""
         side = self.settings.patches
-        order = torch.rand(len(images), side * side).argsort(1)
+        count = len(images) * sharing.current().world
+        drawn = torch.rand(count, side * side, generator=self.draws)
+        order = sharing.own(drawn).argsort(1)
         patches = order < max(1, round(self.settings.hidden * side * side))
         grid = patches.view(-1, 1, side, side).float()
         return (F.interpolate(grid, images.shape[2:]) > 0.5).to(images.device)

@@ -65,7 +65,7 @@ class MeanTeacher(Method):
         assert batch.strong is not None
         labelled, strong = together(student, batch.x, batch.strong)  # [B, K], [U, K]
         with torch.no_grad():
-            teacher = self._teacher[0](batch.weak)  # [U, K]
+            (teacher,) = together(self._teacher[0], batch.weak)  # [U, K]
         supervised = self.supervise(labelled, batch.y).mean()
         difference = self._said(strong) - self._said(teacher)
         consistency = difference.square().sum(1).mean()

@@ -85,15 +85,15 @@ class MetaPseudoLabels(Method):
         assert batch.strong is not None
         self._pending: tuple[Batch, Tensor, Tensor, Tensor] | None = None
         if progress >= 1 - self.settings.tune:
-            logits = student(batch.x)
+            (logits,) = together(student, batch.x)
             loss = self.supervise(logits, batch.y).mean()
             return Step(loss, logits, logged(labelled=loss))
         follow(self.teacher, self._student[0])
         x, weak, strong = together(self.teacher, batch.x, batch.weak, batch.strong)
         weak, strong = weak + self.log_prior, strong + self.log_prior  # [U, K] each
-        # drawn on the CPU, whose generator is checkpointed
-        label = torch.multinomial(strong.detach().softmax(1).cpu(), 1)[:, 0].to(strong.device)  # ŷ
-        logits = student(batch.strong)  # [U, K]
+        said = strong.detach().softmax(1).cpu()  # drawn there, so that any device draws the same
+        label = torch.multinomial(said, 1, generator=self.draws)[:, 0].to(strong.device)  # ŷ
+        (logits,) = together(student, batch.strong)  # [U, K]
         loss = disagreement(logits + self.log_prior, label).mean()
         tested, before = self._tested(batch)
 
@@ -126,7 +126,7 @@ class MetaPseudoLabels(Method):
         student = self._student[0]
         # in full precision: h is a small difference
         with in_mode(student, False), torch.autocast(batch.x.device.type, enabled=False):
-            logits = student(batch.x)
+            (logits,) = together(student, batch.x)
         return logits, self.supervise(logits, batch.y).mean()
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -30,6 +31,9 @@ class Views:
 @dataclass(frozen=True)
 class Batch:
     """x [B,C,H,W] with its labels y; views of the same U unlabelled images, and which they are.
+
+    Where several processes share a batch each holds its part of the images, and all of the rest:
+    y, index and given. `forward.together` then gives the outputs of all images.
 
     y is [B] classes, or probabilities [B,K] where images are mixed; [B,K] of 0 and 1 for the task
     multi; [B] or [B,K] numbers for regression.
@@ -103,6 +107,7 @@ class Method(nn.Module):
     views: Views
     tasks: ClassVar[tuple[str, ...]] = (SINGLE,)
     taught: ClassVar[bool] = False  # whether it needs teachers
+    draws: torch.Generator | None = None  # what a step draws from, on the CPU
     prior: Tensor
     log_prior: Tensor
 
@@ -114,6 +119,11 @@ class Method(nn.Module):
         # zeros where nothing is adjusted: x + 0 is x
         adjusts = facts.adjust and facts.task == SINGLE
         self.register_buffer("log_prior", prior.log() * adjusts)
+
+    def seed(self, seed: int) -> None:
+        """What the next step draws. The same in every process, whatever its networks draw."""
+        self.draws = self.draws or torch.Generator()
+        self.draws.manual_seed(seed)
 
     def begin(self, networks: Networks) -> None:
         """Called once, before the first step: makes what depends on the student's shape."""

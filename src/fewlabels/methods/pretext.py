@@ -14,6 +14,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from fewlabels.methods import sharing
+from fewlabels.methods.forward import together
 from fewlabels.methods.method import (
     MULTI,
     REGRESSION,
@@ -83,7 +85,7 @@ class Pretext(Method):
         raise NotImplementedError
 
     def task(self, answers: Tensor, batch: Batch) -> Tensor:
-        """The task's loss [] from its head's outputs, [M, …]."""
+        """The task's loss [] from its head's outputs [M, …], over the images of all processes."""
         raise NotImplementedError
 
     def step(self, student: Student, batch: Batch, progress: float) -> Step:
@@ -93,11 +95,11 @@ class Pretext(Method):
         x = batch.x if v else batch.x[:0]  # [B or 0, C, H, W]
         images = self.inputs(batch) if w else batch.x[:0]  # [M or 0, C, H, W]
         with self.watched() as seen:
-            outputs = student(torch.cat([x, images]))
-        labelled = outputs[: len(x)]
-        loss, logs = outputs.new_zeros(()), logged()
+            labelled, _ = together(student, x, images)
+        loss, logs = labelled.new_zeros(()), logged()
         if w:
-            task = self.task(self.head(seen[0][len(x) :]), batch)
+            _, fed = sharing.regrouped(seen, (len(x), len(images)))
+            task = self.task(self.head(fed), batch)
             loss, logs = loss + w * task, logs | logged(task=task)
         if v:
             supervised = self.supervise(labelled, batch.y).mean()

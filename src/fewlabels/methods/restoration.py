@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewlabels.errors import UserError
+from fewlabels.methods import sharing
 from fewlabels.methods.method import Batch
 from fewlabels.methods.pretext import Decoded, PretextSettings
 from fewlabels.settings import between
@@ -44,14 +45,16 @@ class Restoration(Decoded):
 
     def task(self, answers: Tensor, batch: Batch) -> Tensor:
         assert batch.weak is not None
-        return (answers - batch.weak).abs().mean()
+        return sharing.mean_of_processes((answers - batch.weak).abs().mean())
 
     def degraded(self, x: Tensor) -> Tensor:
         """Each of the images [M, C, H, W] in one of four ways, drawn at random."""
         by, size = self.settings.reduction, x.shape[2:]
         if by > min(size):
             raise UserError(f"reduction {by}: more than the image has pixels")
-        noise = torch.randn(x.shape).to(x)  # drawn on the CPU, whose generator is checkpointed
+        count = len(x) * sharing.current().world
+        # drawn on the CPU, so that any device draws the same
+        noise = sharing.own(torch.randn(count, *x.shape[1:], generator=self.draws)).to(x)
         small = F.interpolate(x, scale_factor=1 / by, mode="area")
         ways = torch.stack(
             [
@@ -61,5 +64,6 @@ class Restoration(Decoded):
                 x.mean(1, keepdim=True).expand_as(x),
             ]
         )
-        way = torch.randint(len(ways), (len(x),)).to(x.device)
+        drawn = torch.randint(len(ways), (count,), generator=self.draws)
+        way = sharing.own(drawn).to(x.device)
         return ways[way, torch.arange(len(x), device=x.device)]

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fewlabels.methods import sharing
 from fewlabels.methods.method import Batch
 from fewlabels.methods.pretext import Pretext, PretextSettings
 
@@ -35,4 +36,5 @@ class Rotation(Pretext):
 
     def task(self, answers: Tensor, batch: Batch) -> Tensor:
         turn = torch.arange(TURNS, device=answers.device)
-        return F.cross_entropy(answers, turn.repeat_interleave(len(answers) // TURNS))
+        turns = turn.repeat_interleave(len(answers) // TURNS)
+        return sharing.mean_of_processes(F.cross_entropy(answers, turns))

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fewlabels.methods import sharing
 from fewlabels.methods.method import Batch
 from fewlabels.methods.pretext import Pretext, PretextSettings
 from fewlabels.settings import between
@@ -50,7 +51,8 @@ class SimCLR(Pretext):
         return torch.cat([batch.strong, batch.other])  # [2M, C, H, W]
 
     def task(self, answers: Tensor, batch: Batch) -> Tensor:
-        return contrast(answers, self.settings.temperature)
+        views = [sharing.gathered(view) for view in answers.chunk(2)]  # an image is told from all
+        return contrast(torch.cat(views), self.settings.temperature)
 
 
 def contrast(z: Tensor, temperature: float) -> Tensor:

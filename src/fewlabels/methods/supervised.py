@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fewlabels.errors import UserError
+from fewlabels.methods.forward import together
 from fewlabels.methods.method import (
     MULTI,
     REGRESSION,
@@ -45,5 +46,5 @@ class Supervised(Method):
         self.views = Views(labelled=settings.view)
 
     def step(self, student: Student, batch: Batch, progress: float) -> Step:
-        logits = student(batch.x)  # [B, K]
+        (logits,) = together(student, batch.x)  # [B, K]
         return Step(self.supervise(logits, batch.y, self.settings.label_smoothing).mean(), logits)

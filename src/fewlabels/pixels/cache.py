@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import platformdirs
@@ -96,10 +97,30 @@ def build(
     shape = (len(source), size, size, 3)
     images: NDArray[np.uint8] = np.zeros(shape, dtype=np.uint8)
     if len(source):  # an empty file cannot be mapped
-        images = np.memmap(pixels, dtype=np.uint8, mode="r", shape=shape)
+        images = _Mapped(pixels, dtype=np.uint8, mode="r", shape=shape)
     reasons = tuple(bad.get(row, "") for row in range(len(source)))
     readable = np.array([not reason for reason in reasons], dtype=np.bool_)
     return Cache(images, readable, reasons, digest, size)
+
+
+class _Mapped(np.memmap[Any, np.dtype[np.uint8]]):
+    """A file of pixels. What is sent to another process is where it lies, not what is in it."""
+
+    def __reduce__(self) -> Any:
+        whole: Any = vars(self).get("_mmap")  # None of a copy
+        if whole is None or self.nbytes != len(whole):
+            return np.asarray(self).__reduce__()
+        return _map, (self.filename, self.shape)
+
+
+def _map(file: Path, shape: tuple[int, ...]) -> _Mapped:
+    try:
+        return _Mapped(file, dtype=np.uint8, mode="r", shape=shape)
+    except OSError as error:
+        raise UserError(
+            f"{file}: cannot be opened ({error.strerror}); FEWLABELS_CACHE must name a folder that "
+            "all machines share"
+        ) from error
 
 
 def default_folder() -> Path:

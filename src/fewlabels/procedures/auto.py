@@ -153,7 +153,7 @@ def too_short(begun: Begun, one: Candidate) -> str:
     if not one.least or context.deadline is None:
         return ""
     steps = left * begun.rate / one.images
-    passes = steps * context.config.batch_size / labels
+    passes = steps * context.config.batch / labels
     if steps < one.least:
         return f"there is time for {steps:.0f} steps only"
     if context.config.weights != "none":
@@ -194,7 +194,7 @@ def _method(context: Context, name: str) -> Candidate:
         return begun.finish(name, to_the_end(begun, name, name, BASELINE_SHARE), why)
 
     ratio = create(name, Facts(2, (1, 1), 2, 2), resolve(name, {})).views.ratio
-    images = context.config.batch_size * (1 + 2 * ratio)
+    images = context.config.batch * (1 + 2 * ratio)
     return Candidate(Way(name, learnt), finish, images, LEAST)
 
 
@@ -207,7 +207,7 @@ def _labels_only(context: Context) -> Candidate:
         longer = learn(begun.context, stage, begun.stages[-1].weights)
         return replace(begun, stages=(*begun.stages, longer)).finish(BASELINE, (), why)
 
-    return Candidate(Way(BASELINE, learnt), finish, context.config.batch_size)
+    return Candidate(Way(BASELINE, learnt), finish, context.config.batch)
 
 
 def _larger(context: Context) -> Candidate:

@@ -73,4 +73,5 @@ def described(context: Context, method: str) -> dict[str, Any]:
         "classes": list(context.data.pool.classes),
         "preprocess": context.preprocess.to_json(),
         "tta": context.config.tta,
+        "layout": context.config.layout,
     }

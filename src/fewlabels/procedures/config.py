@@ -4,8 +4,9 @@ import math
 import re
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import torch
 import yaml
 
 from fewlabels.augment.mix import Mix
@@ -18,40 +19,47 @@ from fewlabels.models.scaling import BASES
 from fewlabels.procedures import probes, sequences
 from fewlabels.procedures.probes import FROZEN
 from fewlabels.procedures.sequences import SEQUENCES
-from fewlabels.settings import between, one_of
+from fewlabels.settings import POSITIVE, between, one_of
 from fewlabels.training.freeze import ALL, FIXRES, Freeze
+from fewlabels.training.schedule import SCHEDULES
+from fewlabels.training.tensorboard import TENSORBOARD
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 INSIDE = "inside"  # the run that a run belongs to, which is the one that can be resumed
 ABOUT = ("command", "versions", INSIDE)  # what config.yaml holds beside the settings
-OPTIMISERS = ("sgd", "adamw")
-LR = {"adamw": 0.003, "sgd": 0.05}
+OPTIMISERS = ("sgd", "nesterov", "adamw")
+AUTO = "auto"  # of --lr and --batch-size: found when the run starts
+BATCH = 16  # labelled images a step
+LR = {"adamw": 0.003, "sgd": 0.05, "nesterov": 0.05}
 TIME_LIMIT = 600.0  # seconds
 # pixels that a CPU has time for, with less than so many seconds. A linear probe of MobileNetV2 on
 # photographs of clothes, 100 labels: 55.6 % at 128, 59.1 % at 160, 66.9 % at 224
 CPU_SIDES = ((600.0, 128), (3600.0, 160))
-TUNED_LR = {"adamw": 0.0003, "sgd": 0.003}  # of pretrained weights,
+TUNED_LR = {"adamw": 0.0003, "sgd": 0.003, "nesterov": 0.003}  # of pretrained weights,
 TUNED_DECAY = 0.9  # with layer decay
 # and weak views of the labelled images; docs/backbones.md has the figures
 TUNED_SUPERVISED = {"view": "weak"}
-TINY = 1e-9  # for what must be greater than 0
 ROUNDS = ("self_train", "noisy_student")  # of whole runs, each student a teacher to the next
 EARLIER = ("distill", "ensemble", "fixres")  # what takes runs that were trained before
 GROW = {"grow": 1.0}  # of `--model auto`: its students are larger by that φ each
 RANGES = (
-    ("time_limit", TINY, math.inf),
+    ("time_limit", POSITIVE, math.inf),
     ("epochs", 1, 1e9),
     ("steps", 1, 1e9),
     ("labels_per_class", 1, math.inf),
     ("img_size", 8, 4096),
+    ("devices", 1, 4096),
+    ("accumulate", 1, 1e6),
     ("batch_size", 2, 1e6),  # batch norm has no statistics of one image
-    ("lr", TINY, math.inf),
+    ("lr", POSITIVE, math.inf),
+    ("clip", POSITIVE, math.inf),
     ("weight_decay", 0, math.inf),
     ("ema_decay", 0, 0.999999),
     ("seed", 0, 2**31 - 1),
     ("workers", 1, 1024),
-    ("head_lr", TINY, math.inf),
-    ("layer_decay", TINY, 1),
+    ("head_lr", POSITIVE, math.inf),
+    ("layer_decay", POSITIVE, 1),
     ("dropout", 0, 0.99),
     ("drop_path", 0, 0.99),
     ("patience", 1, math.inf),
@@ -70,6 +78,8 @@ TRAINING = (
     "batch_size",
     "optimiser",
     "lr",
+    "schedule",
+    "clip",
     "weight_decay",
     "ema_decay",
     "augment",
@@ -88,6 +98,12 @@ TRAINING = (
     "drop_path",
     "init",
     "patience",
+    "log",
+    "devices",
+    "accumulate",
+    "precision",
+    "layout",
+    "compile",
     "tta",  # features are those of the images as they are
 )
 # the setting that holds the policy of each view; by default the preset of the view's own name
@@ -112,11 +128,13 @@ class Config:
     steps: int | None = None
     labels_per_class: int | None = None
     img_size: int | None = None  # pixels
-    batch_size: int = 16  # labelled images a step
+    batch_size: int | Literal["auto"] = BATCH  # labelled images a step
     optimiser: str = "adamw"
-    lr: float | None = None
+    lr: float | Literal["auto"] | None = None
     head_lr: float | None = None
     layer_decay: float | None = None  # the rate of a unit relative to the one above it
+    schedule: str = "cosine"  # of the rate; training.schedule has them
+    clip: float | None = None  # the gradient's norm, at most
     weight_decay: float = 5e-4
     dropout: float | None = None  # before the head; None: the model's own
     drop_path: float | None = None  # stochastic depth: the last block's probability
@@ -124,7 +142,11 @@ class Config:
     ema_decay: float = 0.99
     seed: int = 0
     device: str = "auto"
-    precision: str = "32-true"
+    devices: int = 1  # processes that train together, each on a device of its own
+    accumulate: int = 1  # parts that a batch passes the model in, to save memory
+    precision: str = "auto"  # 32-true, bf16-mixed, 16-mixed, or the fastest
+    layout: str = "auto"  # of images in memory: channels_last, contiguous, or the faster
+    compile: bool = False  # whether the model is compiled, for CUDA
     workers: int = 1  # threads that make batches
     augment: str | None = None  # policy of the strong view, in its text form or a file
     weak: str | None = None  # and of the weak one
@@ -134,6 +156,7 @@ class Config:
     balance: str = "none"  # of classes that are not equally frequent: none, sampling, logits
     mix: str = "none"  # of labelled images: none, mixup, cutmix
     tta: str = "none"  # test-time augmentation: none, flip, crop, flip+crop
+    log: str | None = None  # tensorboard: event files beside metrics.jsonl
     images: str | None = None  # to learn from in the place of the unlabelled ones, by distill
     runs: list[str] = field(default_factory=list)  # trained before, that the method is about
     settings: dict[str, Any] = field(default_factory=dict)  # the method's own
@@ -174,10 +197,14 @@ class Config:
             raise UserError(
                 f"setting '{next(iter(self.settings))}' has no effect in auto; name a --method"
             )
-        one_of("--precision", self.precision, PRECISIONS)
+        one_of("--precision", self.precision, ("auto", *PRECISIONS))
+        one_of("--layout", self.layout, ("auto", *LAYOUTS))
         one_of("--optimiser", self.optimiser, OPTIMISERS)
+        one_of("--schedule", self.schedule, tuple(SCHEDULES))
         for name, least, most in RANGES:
-            between(f"--{name.replace('_', '-')}", getattr(self, name), least, most)
+            value, option = getattr(self, name), f"--{name.replace('_', '-')}"
+            if value != AUTO:
+                between(option, value, least, most)
         Freeze(str(self.freeze), self.unfreeze)
         if self.method == "fixres" and self.freeze not in ("none", FIXRES):
             raise UserError(f"--freeze {self.freeze}: has no effect in the method fixres")
@@ -186,6 +213,8 @@ class Config:
             raise UserError(f"--layer-decay has no effect with --freeze {ALL}")
         if self.init is not None:
             Initialisation.parse(self.init)
+        if self.log is not None:
+            one_of("--log", self.log, (TENSORBOARD,))
         one_of("--guard", self.guard, ("on", "off"))
         for name in IDLE.get(self.method, ()):
             if (value := getattr(self, name)) != getattr(Config, name):
@@ -205,6 +234,22 @@ class Config:
             for setting, stage in INVARIANCES.items():
                 if stage in policy and getattr(self, setting) == "off":
                     raise UserError(f"--{setting} off: but '{name}' has the stage {stage}")
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """The order in which an image's numbers lie in memory while the model is trained."""
+        return LAYOUTS.get(self.layout, torch.channels_last)
+
+    @property
+    def batch(self) -> int:
+        """Labelled images a step: BATCH, until more are found to be better."""
+        return BATCH if isinstance(self.batch_size, str) else self.batch_size
+
+    @property
+    def rate(self) -> float:
+        """The learning rate: the usual one, until another is found."""
+        usual = (LR if self.weights == "none" else TUNED_LR)[self.optimiser]
+        return usual if self.lr is None or isinstance(self.lr, str) else self.lr
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -247,11 +292,10 @@ class Config:
             given = getattr(self, POLICIES[view]) or usual
             return str(Policy.read(given)) if view in found.views else None
 
-        rate = (TUNED_LR if tuned else LR)[self.optimiser]
         limited = self.time_limit or self.epochs or self.steps
         return replace(
             found,
-            lr=self.lr or rate,
+            lr=None if self.lr is None and self.batch_size == AUTO else self.lr or found.rate,
             layer_decay=self.layer_decay or (TUNED_DECAY if tuned and self.freeze != ALL else None),
             norms=("keep" if tuned else "learn") if self.norms == "auto" else self.norms,
             time_limit=self.time_limit if limited else TIME_LIMIT,

@@ -76,7 +76,7 @@ def _compute(
 
     @torch.inference_mode()
     def with_torch(x: Tensor) -> Features:
-        x = x.to(device, memory_format=torch.channels_last)
+        x = x.to(device, memory_format=context.config.memory_format)
         features: Features = embedder(x).float().cpu().numpy()
         return features
 

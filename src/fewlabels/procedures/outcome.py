@@ -160,15 +160,41 @@ def write_splits(data: Data, folder: RunFolder) -> None:
         }
     )
     path = folder.path / "splits.parquet"
-    before = folder.read_json("classes.json")
-    if before is not None and (
-        before != list(data.pool.classes) or not pq.read_table(path).equals(table)
-    ):
+    before, classes = folder.read_json("classes.json"), list(data.pool.classes)
+    if before is not None and (before != classes or not pq.read_table(path).equals(table)):
+        what = f"the classes were {', '.join(before)}"
+        if before == classes:
+            what = _changes(pq.read_table(path), table)
         raise UserError(
-            f"{folder.path}: images or labels have changed since this run began; start a new one"
+            f"{data.pool.origin}: images or labels have changed since the run {folder.path} began: "
+            f"{what}; put that back, or start a new run"
         )
     write_table(table, path)
-    folder.write_json("classes.json", list(data.pool.classes))
+    folder.write_json("classes.json", classes)
+
+
+def _changes(before: pa.Table, now: pa.Table) -> str:
+    """What is not as it was, the first of each kind by name."""
+    first, second = (
+        {
+            row["name"]: (row["digest"], row["label"], row["split"], row["used"])
+            for row in t.to_pylist()
+        }
+        for t in (before, now)
+    )
+    both = [name for name in first if name in second]
+    kinds = {
+        "added": [name for name in second if name not in first],
+        "removed": [name for name in first if name not in second],
+        "changed": [name for name in both if first[name][0] != second[name][0]],
+        "labelled otherwise": [name for name in both if first[name][1] != second[name][1]],
+    }
+    told = [
+        f"{len(names):,} {kind} ({names[0]}{', …' if len(names) > 1 else ''})"
+        for kind, names in kinds.items()
+        if names
+    ]
+    return ", ".join(told) or "they are used otherwise"
 
 
 def _doubtful(chosen: Chosen) -> list[dict[str, Any]]:

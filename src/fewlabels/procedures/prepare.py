@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from fewlabels.augment.mix import Mix
 from fewlabels.augment.policy import Policy
 from fewlabels.augment.views import Augmenter
 from fewlabels.errors import UserError
-from fewlabels.methods import Batch, Method
+from fewlabels.methods import Batch, Method, Views
 from fewlabels.pixels import cache
 from fewlabels.pixels.decode import longer_side
 from fewlabels.pixels.loader import Stream
@@ -145,6 +146,74 @@ def preprocessing(data: Data, base: Preprocess | None, size: int) -> Preprocess:
     return Preprocess(size, _triple(mean), _triple(std))
 
 
+@dataclass(frozen=True, eq=False)
+class Batches:
+    """The batch of a step, as a function of the step's number alone; or the part of it that one of
+    several processes has: its share of the images, and the rest whole."""
+
+    augment: Augmenter
+    label: Rows  # of all images of the pool
+    classes: int
+    known: Stream
+    unknown: Stream
+    given: Given | None
+    views: Views
+    policies: dict[str, Policy]
+    batch_size: int
+    mix: Mix | None
+    slots: int  # the images of so many steps in a row are kept in memory that is used again
+    pin: bool  # in memory that a GPU reads directly
+    memory_format: torch.memory_format  # as the model is trained in
+    _memory: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict)  # by slot and view
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_memory": {}}
+
+    def __call__(self, step: int, rank: int = 0, world: int = 1) -> Batch:
+        """UserError where the batch has no equal parts for `world` processes."""
+        if self.batch_size % world:
+            raise UserError(
+                f"--batch-size {self.batch_size}: must be a multiple of the {world} processes"
+            )
+
+        def render(view: str, number: int, rows: Rows, epoch: Rows) -> torch.Tensor:
+            policy, out = self.policies[view], self._slot(step, number, len(rows))
+            return self.augment(policy, rows, epoch, number, out)
+
+        def share(rows: Rows) -> Rows:
+            return np.split(rows, world)[rank]
+
+        rows, epoch = self.known.at(step * self.batch_size, self.batch_size)
+        y = torch.from_numpy(self.label[rows])
+        if self.mix is None:
+            x = render(self.views.labelled, _X, share(rows), share(epoch))
+        else:  # with any other image of the whole batch
+            x = render(self.views.labelled, _X, rows, epoch)
+            x, y = self.mix(x, y, self.classes, self.augment.seed, step)
+            x = x.chunk(world)[rank]
+        u = self.batch_size * self.views.ratio
+        if not u:
+            return Batch(x, y)
+        rows, epoch = self.unknown.at(step * u, u)
+        rendered = {}
+        for view in self.views.unlabelled:
+            number, policy = _VIEWS[view]
+            rendered[view] = render(policy, number, share(rows), share(epoch))
+        given = None if self.given is None else self.given.of(rows)
+        return Batch(x, y, **rendered, index=torch.from_numpy(rows), given=given)
+
+    def _slot(self, step: int, view: int, images: int) -> torch.Tensor | None:
+        if not self.slots:  # each batch has its own
+            return None
+        key = step % self.slots, view
+        if key not in self._memory:  # no two threads are at steps of one slot
+            shape = (images, 3, self.augment.preprocess.size, self.augment.preprocess.size)
+            self._memory[key] = torch.empty(
+                shape, dtype=torch.float32, memory_format=self.memory_format, pin_memory=self.pin
+            )
+        return self._memory[key]
+
+
 def batches(
     data: Data,
     labelled: Rows,
@@ -157,47 +226,31 @@ def batches(
     mix: Mix | None = None,
     slots: int = 0,
     pin: bool = False,
-) -> Callable[[int], Batch]:
-    """The batch of a step, as a function of the step's number alone.
+    memory_format: torch.memory_format = torch.channels_last,
+) -> Batches:
+    """The batches of a method.
 
     The unlabelled stream holds the labelled images too: their labels are not looked at there. Where
     the images come with a teacher's word it holds those that `data.given` names.
-    `slots`: the images of so many steps in a row are kept in memory that is used again (0: each
-    batch has its own); `pin`: in memory that a GPU reads directly.
     """
     everything = np.concatenate([np.unique(labelled), unlabelled])
-    fill = border_colour(data.images, everything)
-    augment = Augmenter(data.images, preprocess, fill, seed)
-    views = method.views
-    known = Stream(labelled, seed, _LABELLED)
-    said = data.given if views.given else None
-    assert said is not None or not views.given
-    unknown = Stream(everything if said is None else said.order, seed, _UNLABELLED)
-    u = batch_size * views.ratio
-    shapes = {_X: batch_size} | {_VIEWS[view][0]: u for view in views.unlabelled}
-    memory = [
-        {view: _images(count, preprocess.size, pin) for view, count in shapes.items()}
-        for _ in range(slots)
-    ]
-
-    def make(step: int) -> Batch:
-        out = memory[step % slots] if slots else {}
-        rows, epoch = known.at(step * batch_size, batch_size)
-        x = augment(policies[views.labelled], rows, epoch, _X, out.get(_X))
-        y = torch.from_numpy(data.pool.label[rows])
-        if mix is not None:
-            x, y = mix(x, y, len(data.pool.classes), seed, step)
-        if not u:
-            return Batch(x, y)
-        rows, epoch = unknown.at(step * u, u)
-        rendered = {}
-        for view in views.unlabelled:
-            number, policy = _VIEWS[view]
-            rendered[view] = augment(policies[policy], rows, epoch, number, out.get(number))
-        given = None if said is None else said.of(rows)
-        return Batch(x, y, **rendered, index=torch.from_numpy(rows), given=given)
-
-    return make
+    said = data.given if method.views.given else None
+    assert said is not None or not method.views.given
+    return Batches(
+        augment=Augmenter(data.images, preprocess, border_colour(data.images, everything), seed),
+        label=data.pool.label,
+        classes=len(data.pool.classes),
+        known=Stream(labelled, seed, _LABELLED),
+        unknown=Stream(everything if said is None else said.order, seed, _UNLABELLED),
+        given=said,
+        views=method.views,
+        policies=policies,
+        batch_size=batch_size,
+        mix=mix,
+        slots=slots,
+        pin=pin,
+        memory_format=memory_format,
+    )
 
 
 def balanced(rows: Rows, label: NDArray[np.int64]) -> Rows:
@@ -216,11 +269,6 @@ def each_class_in_turn(order: Rows, label: Rows) -> Rows:
         turn.append(seen[int(label[i])])
         seen[int(label[i])] += 1
     return order[np.argsort(turn, kind="stable")]
-
-
-def _images(count: int, size: int, pin: bool) -> torch.Tensor:
-    """Memory [count, 3, size, size], channels last, as the model wants it."""
-    return torch.empty((count, 3, size, size), memory_format=torch.channels_last, pin_memory=pin)
 
 
 def _triple(values: NDArray[np.float64]) -> tuple[float, float, float]:

@@ -34,7 +34,6 @@ from fewlabels.procedures.config import Config
 from fewlabels.procedures.folds import Fold, fingerprint, make_folds
 from fewlabels.procedures.stage import Context, Stage, run_stage
 from fewlabels.settings import between
-from fewlabels.training.events import Events
 from fewlabels.training.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -324,7 +323,9 @@ def judge(context: Context, fold: Fold, number: int) -> float:
         context,
         data=replace(context.data, labelled=fold.train, val=none, held_out=none, test=none),
         folder=scratch,
-        events=Events(scratch, console if console.is_terminal else Console(quiet=True)),
+        events=context.events.inside(
+            scratch, console if console.is_terminal else Console(quiet=True)
+        ),
     )
     stage = Stage(f"fold {number}", inner.method, trial=False, part=1.0, until=0.0)
     model = inner.model(run_stage(inner, stage, None).weights)

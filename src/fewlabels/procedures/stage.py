@@ -2,6 +2,7 @@
 
 import copy
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import nn
 from fewlabels.augment.mix import Mix
 from fewlabels.augment.policy import Policy
 from fewlabels.evaluate.predictions import probabilities
-from fewlabels.methods import METHODS, Facts, create, resolve
+from fewlabels.methods import METHODS, Batch, Facts, Method, create, resolve
 from fewlabels.models.built import Built, restore
 from fewlabels.pixels.preprocess import Preprocess
 from fewlabels.procedures import sequences
@@ -26,6 +27,7 @@ from fewlabels.training.budget import Budget, Clock
 from fewlabels.training.events import Events
 from fewlabels.training.folder import RunFolder
 from fewlabels.training.freeze import Freeze
+from fewlabels.training.lead import Pace
 from fewlabels.training.loop import TrainSettings, fit
 from fewlabels.training.optimiser import OptimiserSettings
 
@@ -102,7 +104,7 @@ class Context:
             return self.config.steps
         ratio = create(self.method, Facts(2, (1, 1), 2, 2), self.own_settings).views.ratio
         images = len(self.data.labelled) + (len(self.data.unlabelled) if ratio else 0)
-        a_step = self.config.batch_size * max(1, ratio)
+        a_step = self.config.batch * max(1, ratio)
         return max(1, round((self.config.epochs or 0) * images / a_step))
 
     @property
@@ -156,7 +158,7 @@ class Context:
         if weights:
             restore(model, weights)
         # the memory format that it trained in: sums in another order could differ in the last bit
-        return model.to(self.fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+        return model.to(self.fabric.device, memory_format=self.config.memory_format)  # type: ignore[call-overload,no-any-return]
 
 
 def run_stage(
@@ -174,31 +176,9 @@ def run_stage(
         return Trained(**(done | {"val": done["val"].numpy()}))
 
     config, data = context.config, context.data
-    labelled = context.learnt_from(stage)
     # each stage draws anew: what goes on must not see the trial's pictures again
     seed = zlib.crc32(f"{config.seed} {stage.name}".encode())
-    counts = np.bincount(data.pool.label[labelled], minlength=len(data.pool.classes))
-    facts = Facts(
-        num_classes=len(counts),
-        label_counts=tuple(counts.tolist()),
-        num_images=len(data.pool),
-        num_unlabelled=len(labelled) + len(data.unlabelled),  # as `batches` streams them
-        adjust=config.balance == "logits",
-    )
-    method = create(stage.method, facts, resolve(stage.method, _settings(config, stage.method)))
-    make_batch = batches(
-        data,
-        balanced(labelled, data.pool.label) if config.balance == "sampling" else labelled,
-        data.unlabelled,
-        method,
-        context.policies,
-        context.preprocess,
-        config.batch_size,
-        seed,
-        Mix.parse(config.mix),
-        slots=config.workers + 2,  # those that are being made, the next one, the one in use
-        pin=context.fabric.device.type == "cuda",
-    )
+    method, make_batch = ingredients(context, stage.method, context.learnt_from(stage), seed)
     # the pool's own validation images can be asked at any time; held-out ones only in a trial
     watched = context.val_rows if stage.trial or len(data.val) else data.held_out[:0]
 
@@ -214,19 +194,7 @@ def run_stage(
             method,
             make_batch,
             _budget(context, stage),
-            TrainSettings(
-                optimiser=OptimiserSettings(
-                    config.optimiser,
-                    config.lr or 0.0,
-                    config.weight_decay,
-                    layer_decay=config.layer_decay or 1.0,
-                    head_lr=config.head_lr,
-                ),
-                ema_decay=config.ema_decay,
-                freeze=Freeze(str(config.freeze), config.unfreeze, config.norms == "keep"),
-                patience=config.patience,
-                workers=config.workers,
-            ),
+            train_settings(config),
             context.fabric,
             context.folder.last,
             validate,
@@ -235,6 +203,11 @@ def run_stage(
             seed=seed,
             size=context.preprocess.size,
             teachers=teachers,
+        )
+    if fitted.early:
+        context.events.say(
+            f"{stage.name}: ended at step {fitted.steps}, after {config.patience} validations "
+            "without a better one"
         )
     trained = Trained(
         weights=fitted.model.state_dict(),
@@ -245,6 +218,60 @@ def run_stage(
     )
     checkpoint.save(home, vars(trained) | {"val": torch.from_numpy(trained.val)})
     return trained
+
+
+def ingredients(
+    context: Context, name: str, labelled: Rows, seed: int
+) -> tuple[Method, Callable[..., Batch]]:
+    """The method of that name, with the user's settings, and its batches, which show these labelled
+    images and are drawn from `seed`."""
+    config, data = context.config, context.data
+    counts = np.bincount(data.pool.label[labelled], minlength=len(data.pool.classes))
+    facts = Facts(
+        num_classes=len(counts),
+        label_counts=tuple(counts.tolist()),
+        num_images=len(data.pool),
+        num_unlabelled=len(labelled) + len(data.unlabelled),  # as `batches` streams them
+        adjust=config.balance == "logits",
+    )
+    method = create(name, facts, resolve(name, _settings(config, name)))
+    make_batch = batches(
+        data,
+        balanced(labelled, data.pool.label) if config.balance == "sampling" else labelled,
+        data.unlabelled,
+        method,
+        context.policies,
+        context.preprocess,
+        config.batch,
+        seed,
+        Mix.parse(config.mix),
+        slots=config.workers + 2,  # those that are being made, the next one, the one in use
+        pin=context.fabric.device.type == "cuda",
+        memory_format=config.memory_format,
+    )
+    return method, make_batch
+
+
+def train_settings(config: Config) -> TrainSettings:
+    """What the loop takes of a run's settings."""
+    return TrainSettings(
+        optimiser=OptimiserSettings(
+            config.optimiser,
+            config.rate,
+            config.weight_decay,
+            layer_decay=config.layer_decay or 1.0,
+            head_lr=config.head_lr,
+        ),
+        schedule=config.schedule,
+        clip=config.clip,
+        ema_decay=config.ema_decay,
+        freeze=Freeze(str(config.freeze), config.unfreeze, config.norms == "keep"),
+        workers=config.workers,
+        accumulate=config.accumulate,
+        layout=config.memory_format,
+        compile=config.compile,
+        pace=Pace(patience=config.patience),
+    )
 
 
 def _settings(config: Config, method: str) -> dict[str, Any]:

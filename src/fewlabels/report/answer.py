@@ -1,5 +1,8 @@
 """The headline: the estimate, labels only beside it, and the paired difference."""
 
+import math
+import shlex
+from datetime import datetime
 from typing import Any
 
 from markupsafe import Markup
@@ -15,7 +18,13 @@ def told(run: read.Run) -> dict[str, Any]:
     result, split = run.result, split_of(run)
     score = result.get(split)
     if not score:
-        return {"score": None, "latest": _latest(run)}
+        quoted = shlex.quote(run.folder)
+        return {
+            "score": None,
+            "latest": _latest(run),
+            "watch": f"fewlabels status {quoted}",
+            "resume": f"fewlabels train --resume {quoted}",
+        }
     method = str(result.get("method", "this run"))
     baseline = (result.get("baseline") or {}).get(split)
     difference = (result.get("difference") or {}).get(split)
@@ -71,12 +80,24 @@ def _difference(method: str, beside: str, difference: dict[str, Any]) -> Markup:
 
 
 def _latest(run: read.Run) -> dict[str, Any]:
-    """The log's last row, and its last validation with its interval."""
-    if run.result or not run.stages:
+    """Where it said last that it is, or else its log's last row; and its last validation there."""
+    if run.result or not (run.now or run.stages):
         return {}
-    stage, rows = list(run.stages.items())[-1]
+    stage, rows = list(run.stages.items())[-1] if run.stages else ("", [{}])
     latest: dict[str, Any] = {"stage": stage, "seconds": read.number(rows[-1], "seconds", 0.0)}
     latest["progress"] = read.number(rows[-1], "progress", 0.0)
+    if math.isfinite(at := read.number(run.now, "at")):
+        stage = read.called(str(run.now.get("folder", ".")), str(run.now.get("stage")))
+        rows = run.stages.get(stage, [])
+        latest |= {
+            "stage": stage,
+            "at": f"{datetime.fromtimestamp(at):%Y-%m-%d %H:%M:%S}",
+            "progress": read.number(run.now, "progress", 0.0),
+            "step": run.now.get("step"),
+            "rate": run.now.get("images_per_second"),
+            "loss": run.now.get("loss"),
+            "used": run.now.get("seconds"),
+        }
     validated = [
         row for row in rows if read.number(row, "val_n", 0.0) > 0 and "val_accuracy" in row
     ]

@@ -1,5 +1,6 @@
 """The report: what a run folder says, as one HTML file that loads nothing and runs no script."""
 
+from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, Template
@@ -9,6 +10,7 @@ from fewlabels.report import (
     breaks,
     failures,
     form,
+    found,
     problems,
     pseudo,
     read,
@@ -33,6 +35,11 @@ def write(run: Path) -> Path:
 
 def template(name: str) -> Template:
     """A page of this room, with its filters."""
+    return _pages().get_template(name)
+
+
+@cache
+def _pages() -> Environment:  # that a page which is drawn again and again is compiled once
     pages = Environment(
         loader=PackageLoader("fewlabels.report", "."),
         autoescape=True,
@@ -50,7 +57,7 @@ def template(name: str) -> Template:
         "spread": form.spread,
         "short": form.last_part,
     }
-    return pages.get_template(name)
+    return pages
 
 
 def render(run: read.Run) -> str:
@@ -60,11 +67,14 @@ def render(run: read.Run) -> str:
     return template("template.html").render(
         data=str(facts.get("data", "images")),
         finished=bool(run.result),
+        goes_on=run.state in (read.RUNNING, read.PAUSED),
+        state=run.state,
         facts=facts,
         classes=run.classes,
         **answer.told(run),
         sure=sure.told(run),
         tried=tried.told(run),
+        found=found.told(run),
         stages=stages,
         charts=timeline.charts(stages),
         log=timeline.table(stages),

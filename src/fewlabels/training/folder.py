@@ -26,7 +26,8 @@ class RunFolder:
     def create(cls, out: Path | None, home: Path = Path("runs")) -> "RunFolder":
         """`out`, which must be absent or empty; without it the next free <home>/<n>."""
         if out is not None:
-            if out.is_dir() and any(out.iterdir()):
+            # what is left where a process was killed at once is nothing
+            if out.is_dir() and any(not p.name.startswith(".config.yaml-") for p in out.iterdir()):
                 raise UserError(f"--out {out}: is not empty; name a new folder, or --resume {out}")
             try:
                 out.mkdir(parents=True, exist_ok=True)
@@ -92,5 +93,19 @@ def write_text(path: Path, text: str) -> None:
     """The whole file or none of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
-    fresh.write_text(text, encoding="utf-8")
-    os.replace(fresh, path)
+    try:
+        fresh.write_text(text, encoding="utf-8")
+        sync(fresh)  # else a power cut can leave the name without the content
+        os.replace(fresh, path)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
+
+
+def sync(path: Path) -> None:
+    """Waits until a file, or the names in a folder, would outlast a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

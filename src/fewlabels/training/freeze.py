@@ -73,12 +73,16 @@ class Freezer:
             if freeze.unfreeze and self._for_good == len(self._groups):
                 raise UserError(f"--unfreeze {freeze.unfreeze}: there is no stage to thaw")
 
+    def frozen(self, progress: float) -> int:
+        """How many stages are: where it is another number than before, all is to be done anew."""
+        if progress >= self.unfreeze:
+            return self._for_good
+        thawing = len(self._groups) - self._for_good
+        return self._for_good + math.ceil(thawing * (1 - progress / self.unfreeze))
+
     def __call__(self, progress: float) -> None:
-        """To be called before each step, after `model.train()`."""
-        frozen = self._for_good
-        if progress < self.unfreeze:
-            thawing = len(self._groups) - self._for_good
-            frozen += math.ceil(thawing * (1 - progress / self.unfreeze))
+        """To be called after `model.train()`."""
+        frozen = self.frozen(progress)
         for number, group in enumerate(self._groups):
             for unit in group:
                 if number < frozen:

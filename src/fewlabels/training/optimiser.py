@@ -1,4 +1,4 @@
-"""Optimisers: SGD with Nesterov momentum and AdamW, without decay on norms and biases.
+"""Optimisers: SGD with momentum, Nesterov's or plain, and AdamW; no decay on norms and biases.
 
 Rates by depth: with `layer_decay` d a unit n places below the head learns at d^n times the rate
 (Clark et al. 2020, ELECTRA, appendix; Bao et al. 2022, BEiT); the head may have a rate of its own.
@@ -17,10 +17,10 @@ from fewlabels.models.structure import units
 
 @dataclass(frozen=True)
 class OptimiserSettings:
-    name: str = "sgd"  # sgd or adamw
+    name: str = "nesterov"  # sgd, nesterov or adamw
     lr: float = 0.05
     weight_decay: float = 5e-4
-    momentum: float = 0.9  # of sgd
+    momentum: float = 0.9  # of the first two
     layer_decay: float = 1.0
     head_lr: float | None = None
 
@@ -79,9 +79,12 @@ def build(
         below = {name: name.partition(".")[2] for name, _ in beside.named_parameters()}
         its = {name: scales.get(inner, 1.0) for name, inner in below.items()}
         groups += parameter_groups(beside, settings, its)
-    if settings.name == "sgd":
+    if settings.name in ("sgd", "nesterov"):
+        nesterov = settings.name == "nesterov"
         # not fused: that fails where weights join later than others, as thawed ones do
-        return torch.optim.SGD(groups, settings.lr, settings.momentum, nesterov=True, foreach=True)
+        return torch.optim.SGD(
+            groups, settings.lr, settings.momentum, nesterov=nesterov, foreach=True
+        )
     if settings.name == "adamw":
         return torch.optim.AdamW(groups, settings.lr, fused=True)
-    raise UserError(f"no optimiser is named '{settings.name}'; there are sgd and adamw")
+    raise UserError(f"no optimiser is named '{settings.name}'; there are sgd, nesterov and adamw")
