@@ -247,10 +247,9 @@ BUGS = [
     ),
     Bug(
         "running statistics are updated twice",
-        "methods/forward.py",
-        "x, None, None, gain, offset if bias is None else bias + offset, True, 0.0, eps",
-        "x, running_mean, running_var, gain, offset if bias is None else bias + offset,"
-        " True, momentum, eps",
+        "methods/batch_norm.py",
+        "norm.x, None, None, gain, offset, True, 0.0, norm.eps",
+        "norm.x, norm.running_mean, norm.running_var, gain, offset, True, norm.momentum, norm.eps",
         (
             "methods/test_forward.py::test_running_statistics_are_updated_once_a_step[batch norm]",
             "methods/test_forward.py::"
@@ -269,9 +268,9 @@ BUGS = [
     ),
     Bug(
         "statistics are constants to the gradient",
-        "methods/forward.py",
-        "x, None, None, gain, offset if bias is None else bias + offset, True, 0.0, eps",
-        "x, mean, scale**-2 - eps, weight, bias, False, 0.0, eps",
+        "methods/batch_norm.py",
+        "norm.x, None, None, gain, offset, True, 0.0, norm.eps",
+        "norm.x, mean, scale**-2 - norm.eps, norm.weight, norm.bias, False, 0.0, norm.eps",
         (
             "methods/test_forward.py::"
             "test_gradients_are_orthogonal_to_scales_and_shifts_before_a_norm[5]",
@@ -279,9 +278,9 @@ BUGS = [
     ),
     Bug(
         "each pass normalises with its own statistics",
-        "methods/forward.py",
-        "x, None, None, gain, offset if bias is None else bias + offset, True, 0.0, eps",
-        "x, None, None, weight, bias, True, 0.0, eps",
+        "methods/batch_norm.py",
+        "norm.x, None, None, gain, offset, True, 0.0, norm.eps",
+        "norm.x, None, None, norm.weight, norm.bias, True, 0.0, norm.eps",
         (
             "methods/test_forward.py::"
             "test_logits_loss_and_running_statistics_are_those_of_one_pass[batch norm-5]",

@@ -145,6 +145,19 @@ def test_all_parts_together_move_running_statistics_as_far_as_one_batch(parts: i
         torch.testing.assert_close(value, expected, rtol=2e-2, atol=1e-4)
 
 
+def test_as_many_parts_as_there_are_move_the_running_statistics() -> None:
+    """Where more are asked for than there are pairs of images."""
+    x = torch.randn(2, 3, SIDE, SIDE).repeat(3, 1, 1, 1)
+    found = []
+    for parts in (3, 64):
+        torch.manual_seed(1)
+        net = Net(nn.BatchNorm2d)
+        with shared(Sharing(parts=parts)):
+            passed(net, x)
+        found.append(dict(net.named_buffers())["below.1.running_var"])
+    assert torch.equal(*found)
+
+
 def test_norms_that_are_kept_see_no_parts() -> None:
     torch.manual_seed(0)
     net, x = Net(nn.BatchNorm2d).eval(), torch.randn(10, 3, SIDE, SIDE)

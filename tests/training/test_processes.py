@@ -159,25 +159,16 @@ def need_equal(one: Any, two: Any) -> None:
             torch.testing.assert_close(found[key], value, rtol=1e-5, atol=1e-7, msg=key)
 
 
+@pytest.mark.parametrize("steps", [8, pytest.param(50, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", METHODS)
 def test_two_processes_have_the_losses_of_one(
-    name: str, data: Data, pair: Fabric, tmp_path: Path
+    name: str, steps: int, data: Data, pair: Fabric, tmp_path: Path
 ) -> None:
     """The same global batch: the same losses, weights, statistics, thresholds and averages."""
-    one = trained(name, data, alone(), tmp_path / "one", 8)
-    two = trained(name, data, pair, tmp_path / "two", 8)
-    assert len(one[0]) == 8
+    one = trained(name, data, alone(), tmp_path / "one", steps)
+    two = trained(name, data, pair, tmp_path / "two", steps)
+    assert len(one[0]) == steps
     assert max(one[0]) > min(one[0])
-    need_equal(one, two)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", METHODS)
-def test_the_first_fifty_losses_are_those_of_one_process(
-    name: str, data: Data, pair: Fabric, tmp_path: Path
-) -> None:
-    one = trained(name, data, alone(), tmp_path / "one", 50)
-    two = trained(name, data, pair, tmp_path / "two", 50)
     need_equal(one, two)
 
 

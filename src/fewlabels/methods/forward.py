@@ -20,12 +20,16 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.overrides import TorchFunctionMode
 
 from fewlabels.methods import sharing
+from fewlabels.methods.batch_norm import (
+    InPlaceOfBatchNorm,
+    Norm,
+    own_statistics,
+    renormalised,
+)
 from fewlabels.methods.method import Batch, Student
 from fewlabels.methods.targets import Taught
 
@@ -105,7 +109,7 @@ def batch_norms(student: Student) -> list[_BatchNorm]:
     return [m for m in norms if m.training or m.running_mean is None]
 
 
-class WholeBatch(TorchFunctionMode):
+class WholeBatch(InPlaceOfBatchNorm):
     """Inside, batch norm in training mode takes the statistics of the first pass in every later
     one, layer by layer in the order of the calls."""
 
@@ -119,28 +123,9 @@ class WholeBatch(TorchFunctionMode):
         self._known, self._layer = len(self._statistics), 0
         return super().__enter__()  # type: ignore[no-untyped-call]
 
-    def __torch_function__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if function is not F.batch_norm:
-            return function(*args, **kwargs)
-        return self._batch_norm(*args, **kwargs)
-
-    def _batch_norm(
-        self,
-        x: Tensor,
-        running_mean: Tensor | None,
-        running_var: Tensor | None,
-        weight: Tensor | None = None,
-        bias: Tensor | None = None,
-        training: bool = False,
-        momentum: float = 0.1,
-        eps: float = 1e-5,
-    ) -> Tensor:
-        if not training:
-            return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
+    def normalised(self, norm: Norm) -> Tensor:
         if not self._known:
+            x, running_mean, running_var, weight, bias, _, momentum, eps = norm
             out, mean, scale = torch.native_batch_norm(
                 x, weight, bias, running_mean, running_var, True, momentum, eps
             )
@@ -149,12 +134,5 @@ class WholeBatch(TorchFunctionMode):
         mean, scale = self._statistics[self._layer]
         self._layer += 1
         with torch.no_grad():
-            axes = [0, *range(2, x.ndim)]
-            var, own_mean = torch.var_mean(x.to(mean.dtype), axes, correction=0)
-            r = (var + eps).sqrt() * scale  # r and d of the paper
-            d = (own_mean - mean) * scale
-        gain = r if weight is None else weight * r
-        offset = d if weight is None else weight * d
-        return F.batch_norm(
-            x, None, None, gain, offset if bias is None else bias + offset, True, 0.0, eps
-        )
+            own = own_statistics(norm.x)
+        return renormalised(norm, own, mean, scale)

@@ -15,15 +15,21 @@ those of all.
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
+
+from fewlabels.methods.batch_norm import (
+    InPlaceOfBatchNorm,
+    Norm,
+    own_statistics,
+    renormalised,
+)
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,7 @@ def passed(student: Any, *groups: Tensor) -> list[Tensor]:
         return list(torch.split(student(torch.cat(groups)), [len(group) for group in groups]))
     # two images or more in each: batch norm has no statistics of one
     parts = max(1, min(sharing.parts, max(map(len, groups)) // 2))
+    sharing = replace(sharing, parts=parts)
     pieces = zip(*(group.tensor_split(parts) for group in groups), strict=True)
     outputs = [_one_pass(student, torch.cat(piece), sharing) for piece in pieces]
     return regrouped(outputs, [len(group) for group in groups])
@@ -146,7 +153,7 @@ def _again(student: Any, sharing: Sharing) -> Iterator[None]:
             count.copy_(earlier)
 
 
-class BatchStatistics(TorchFunctionMode):
+class BatchStatistics(InPlaceOfBatchNorm):
     """Inside, batch norm in training mode takes the statistics of all processes' images (Ioffe and
     Szegedy 2015, algorithm 1), and all parts of a batch together move the running ones as far as
     one batch does. `update`: whether these are moved at all."""
@@ -155,51 +162,26 @@ class BatchStatistics(TorchFunctionMode):
         super().__init__()
         self.sharing, self.update = sharing, update
 
-    def __torch_function__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if function is not F.batch_norm:
-            return function(*args, **kwargs)
-        return self._batch_norm(*args, **kwargs)
-
-    def _batch_norm(
-        self,
-        x: Tensor,
-        running_mean: Tensor | None,
-        running_var: Tensor | None,
-        weight: Tensor | None = None,
-        bias: Tensor | None = None,
-        training: bool = False,
-        momentum: float = 0.1,
-        eps: float = 1e-5,
-    ) -> Tensor:
-        if not training:
-            return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
-        alone, axes = self.sharing.world == 1, [0, *range(2, x.ndim)]
+    def normalised(self, norm: Norm) -> Tensor:
+        x, running_mean, running_var = norm[:3]
+        alone = self.sharing.world == 1
         with torch.no_grad() if alone else nullcontext():
-            precise = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-            own_var, own_mean = torch.var_mean(precise, axes, correction=0)
-        var, mean, count = own_var, own_mean, x.numel() // x.shape[1]
+            own = own_statistics(x)
+        (mean, var), count = own, x.numel() // x.shape[1]
         if not alone:
-            each = _of_all_processes(torch.stack([own_mean, own_var]), self.sharing)  # [W, 2, C]
+            each = _of_all_processes(torch.stack(own), self.sharing)  # [W, 2, C]
             mean = each[:, 0].mean(0)
             var = (each[:, 1] + (each[:, 0] - mean).square()).mean(0)
             count *= self.sharing.world
-            # (x - m) / s = (x - m') / s' · s' / s + (m' - m) / s, with m' and s' of this process:
-            # the fused kernel does the first
-            r, d = ((own_var + eps) / (var + eps)).sqrt(), (own_mean - mean) / (var + eps).sqrt()
-            weight, bias = (
-                r if weight is None else r * weight,
-                (d if weight is None else d * weight) + (0 if bias is None else bias),
-            )
         if self.update and running_mean is not None and running_var is not None:
             with torch.no_grad():
-                part = 1 - (1 - momentum) ** (1 / self.sharing.parts)
+                part = 1 - (1 - norm.momentum) ** (1 / self.sharing.parts)
                 running_mean.lerp_(mean.to(running_mean.dtype), part)
                 unbiased = var * (count / max(1, count - 1))
                 running_var.lerp_(unbiased.to(running_var.dtype), part)
-        return F.batch_norm(x, None, None, weight, bias, True, 0.0, eps)
+        if alone:
+            return F.batch_norm(x, None, None, norm.weight, norm.bias, True, 0.0, norm.eps)
+        return renormalised(norm, own, mean, (var + norm.eps).rsqrt())
 
 
 def _of_all_processes(value: Tensor, sharing: Sharing) -> Tensor:

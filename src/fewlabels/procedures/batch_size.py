@@ -61,11 +61,7 @@ def with_batch_size(context: Context) -> Context:
     config = context.config
     if config.batch_size != AUTO:
         return context
-    found = context.folder.read_json(FOUND)
-    if found is None:
-        found = _found(context)
-        context.folder.write_json(FOUND, found)
-        context.events.say(found["said"])
+    found = context.found_once(FOUND, _found)
     lr = found["lr"] if config.lr is None else config.lr
     return replace(context, config=replace(config, batch_size=found["chosen"], lr=lr))
 

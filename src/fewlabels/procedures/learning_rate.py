@@ -27,11 +27,7 @@ def with_rate(context: Context) -> Context:
     """The context with the learning rate, where it is to be found: once in a run."""
     if context.config.lr != AUTO:
         return context
-    found = context.folder.read_json(FOUND)
-    if found is None:
-        found = _found(context)
-        context.folder.write_json(FOUND, found)
-        context.events.say(found["said"])
+    found = context.found_once(FOUND, _found)
     return replace(context, config=replace(context.config, lr=found["chosen"]))
 
 

@@ -145,6 +145,15 @@ class Context:
         """The rows that methods are compared on: the pool's own, else the held-out ones."""
         return self.data.val if len(self.data.val) else self.data.held_out
 
+    def found_once(self, file: str, find: Callable[["Context"], dict[str, Any]]) -> dict[str, Any]:
+        """What is found before the first stage, kept in this file for when the run is resumed."""
+        found: dict[str, Any] | None = self.folder.read_json(file)
+        if found is None:
+            found = find(self)
+            self.folder.write_json(file, found)
+            self.events.say(found["said"])
+        return found
+
     def probabilities(self, model: nn.Module, rows: Rows) -> NDArray[np.float64]:
         """What `model` says of these images, [R, K]."""
         if not len(rows):

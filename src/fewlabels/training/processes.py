@@ -210,11 +210,11 @@ def _fabric(accelerator: str, precision: str, environment: ClusterEnvironment) -
     here = environment.world_size()
     if isinstance(environment, TorchElasticEnvironment):
         here = int(os.environ["LOCAL_WORLD_SIZE"])
-    # objects go by gloo, which notices when a process is gone
-    backend = "gloo" if accelerator == "cpu" or not torch.cuda.is_available() else None
+    on_gpus = accelerator != "cpu" and torch.cuda.is_available()
     strategy: Any = Replicas(
         cluster_environment=environment,
-        process_group_backend=backend or "cpu:gloo,cuda:nccl",
+        # objects go by gloo, which notices when a process is gone
+        process_group_backend="cpu:gloo,cuda:nccl" if on_gpus else "gloo",
         timeout=PATIENCE,
     )
     return Fabric(
