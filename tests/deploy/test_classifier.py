@@ -16,8 +16,7 @@ from fewlabels.evaluate.predictions import BATCH, logits
 from fewlabels.models.catalog import head
 from fewlabels.models.cnn_small import CnnSmall
 from fewlabels.models.lenet5 import LeNet5
-from fewlabels.pixels.cache import square
-from fewlabels.pixels.decode import Unreadable
+from fewlabels.pixels.decode import Unreadable, square
 from fewlabels.pixels.preprocess import Preprocess
 
 Pixels = NDArray[np.uint8]
@@ -95,7 +94,7 @@ def test_size_and_padding(colours: Classifier) -> None:
 def test_as_in_training(net: Classifier) -> None:
     """The pixels of the cache, normalised, through the model: nothing else."""
     files = [encoded(pixels) for pixels in pictures(5)] + [encoded(pictures(1)[0], "JPEG")]
-    images = np.stack([square(data, 16) for data in files])
+    images = np.stack([square(data, 16).pixels for data in files])
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (net.preprocess.mean, net.preprocess.std))
     x = (torch.from_numpy(images).permute(0, 3, 1, 2) / 255 - mean) / std
     with torch.inference_mode():

@@ -10,7 +10,7 @@ from PIL import Image
 
 from fewlabels.errors import UserError
 from fewlabels.pixels import cache
-from fewlabels.pixels.decode import Unreadable
+from fewlabels.pixels.decode import Unreadable, square
 from fewlabels.pool.source import Encoded
 
 
@@ -41,8 +41,7 @@ def built(images: Encoded, folder: Path, size: int = 8) -> cache.Cache:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The bytes that were decoded since."""
     seen: list[bytes] = []
-    real = cache.decode
-    monkeypatch.setattr(cache, "decode", lambda data: seen.append(data) or real(data))
+    monkeypatch.setattr(cache, "square", lambda data, size: seen.append(data) or square(data, size))
     return seen
 
 
@@ -62,7 +61,7 @@ def test_build(tmp_path: Path) -> None:
     assert made.images.dtype == np.uint8
     assert not made.images.flags.writeable
     for row in range(50):
-        np.testing.assert_array_equal(made.images[row], cache.square(images.read(row), 8))
+        np.testing.assert_array_equal(made.images[row], square(images.read(row), 8).pixels)
     assert made.readable.tolist() == [True] * 50 + [False] * 2
     assert not made.images[50:].any()
     assert made.reason[:50] == ("",) * 50
@@ -187,9 +186,9 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_square_is_the_one_path() -> None:
-    assert cache.square(png(7), 6)[3, 3].tolist() == [7, 7, 7]
+    assert square(png(7), 6).pixels[3, 3].tolist() == [7, 7, 7]
     with pytest.raises(Unreadable):
-        cache.square(b"broken", 6)
+        square(b"broken", 6)
 
 
 def test_another_process_is_sent_where_the_pixels_lie(tmp_path: Path) -> None:

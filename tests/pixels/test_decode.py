@@ -151,7 +151,7 @@ def test_any_damage_is_unreadable_or_an_image(kind: str) -> None:
 @pytest.mark.parametrize("size", [(40, 10), (10, 40), (7, 3), (3, 7), (16, 16), (1000, 1), (1, 1)])
 def test_square_keeps_the_whole_image(size: tuple[int, int]) -> None:
     image = Image.new("RGB", size, (255, 255, 255))
-    square = to_square(image, 16)
+    square = to_square(image, 16).pixels
     assert square.shape == (16, 16, 3)
     assert square.dtype == np.uint8
     inside = (square == 255).all(axis=2)
@@ -167,7 +167,7 @@ def test_square_keeps_the_whole_image(size: tuple[int, int]) -> None:
 def test_square_crops_nothing() -> None:
     pixels = np.zeros((20, 80, 3), dtype=np.uint8)
     pixels[:, :10], pixels[:, -10:] = (255, 0, 0), (0, 0, 255)
-    square = to_square(Image.fromarray(pixels), 16)
+    square = to_square(Image.fromarray(pixels), 16).pixels
     np.testing.assert_allclose(square[8, 0], (255, 0, 0), atol=20)
     np.testing.assert_allclose(square[8, 15], (0, 0, 255), atol=20)
 
@@ -175,10 +175,24 @@ def test_square_crops_nothing() -> None:
 def test_shrinking_is_antialiased() -> None:
     stripes = np.zeros((64, 64, 3), dtype=np.uint8)
     stripes[:, ::2] = 255
-    inner = to_square(Image.fromarray(stripes), 8)[2:-2, 2:-2].astype(int)
+    inner = to_square(Image.fromarray(stripes), 8).pixels[2:-2, 2:-2].astype(int)
     assert abs(inner - 127).max() <= 3  # one pixel in eight would be 0 or 255
 
 
 def test_right_size_is_untouched() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(to_square(Image.fromarray(pixels), 9), pixels)
+    np.testing.assert_array_equal(to_square(Image.fromarray(pixels), 9).pixels, pixels)
+
+
+@pytest.mark.parametrize(
+    ("size", "box"),
+    [((40, 20), (0, 4, 16, 8)), ((10, 30), (5, 0, 5, 16)), ((7, 7), (0, 0, 16, 16))],
+)
+def test_where_the_picture_lies_in_the_square_is_known(
+    size: tuple[int, int], box: tuple[int, int, int, int]
+) -> None:
+    square = to_square(Image.new("RGB", size, (1, 2, 3)), 16)
+    left, top, width, height = square.box
+    assert square.box == box
+    assert (square.pixels[top : top + height, left : left + width] == (1, 2, 3)).all()
+    assert (square.pixels == PAD).all(-1).sum() == 16 * 16 - width * height

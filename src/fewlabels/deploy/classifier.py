@@ -16,8 +16,7 @@ from fewlabels.errors import UserError, one_line
 from fewlabels.evaluate.predictions import BATCH, probabilities
 from fewlabels.evaluate.unknown import Detector, strangeness, watched
 from fewlabels.models.structure import blank_pass, embed, features
-from fewlabels.pixels.cache import square
-from fewlabels.pixels.decode import Unreadable, to_picture, to_square
+from fewlabels.pixels.decode import Unreadable, square, to_picture, to_square
 from fewlabels.pixels.preprocess import Preprocess
 
 Picture = str | Path | bytes | Image.Image | NDArray[np.uint8]
@@ -115,8 +114,9 @@ class Classifier:
         if isinstance(image, np.ndarray):
             image = Image.fromarray(image)
         if isinstance(image, Image.Image):
-            return to_square(to_picture(image), size)
-        return square(image if isinstance(image, bytes) else Path(image).read_bytes(), size)
+            return to_square(to_picture(image), size).pixels
+        data = image if isinstance(image, bytes) else Path(image).read_bytes()
+        return square(data, size).pixels
 
     def _batch(self, images: Sequence[Picture]) -> Iterator[Prediction]:
         pixels: list[NDArray[np.uint8]] = []

@@ -17,8 +17,7 @@ from fewlabels.errors import UserError, one_line
 from fewlabels.evaluate.corruptions import EXTRA, NAMES, SEVERITIES
 from fewlabels.evaluate.corruptions.scores import c_like_error, mce
 from fewlabels.evaluate.intervals import share
-from fewlabels.pixels.cache import square
-from fewlabels.pixels.decode import Unreadable
+from fewlabels.pixels.decode import Unreadable, square
 from fewlabels.pool.pool import Pool, Skipped
 from fewlabels.pool.threads import each
 
@@ -85,7 +84,7 @@ def _asked(
 
     def read(row: int) -> NDArray[np.uint8] | str:
         try:
-            return square(pool.source.read(row), size)
+            return square(pool.source.read(row), size).pixels
         except (OSError, Unreadable) as error:
             return one_line(error)
 

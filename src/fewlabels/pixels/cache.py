@@ -15,11 +15,11 @@ import platformdirs
 from numpy.typing import NDArray
 
 from fewlabels.errors import UserError
-from fewlabels.pixels.decode import Unreadable, decode, to_square
+from fewlabels.pixels.decode import Unreadable, square
 from fewlabels.pool.source import Source, content_digest
 from fewlabels.pool.threads import each
 
-VERSION = 1  # counts up when the same bytes give other pixels: decode, to_square, the file itself
+VERSION = 2  # counts up when the same bytes give other pixels: `square`, the file itself
 
 Progress = Callable[[int, int], None]  # (done, total), called from the calling thread
 
@@ -31,16 +31,8 @@ class Cache:
     images: NDArray[np.uint8]  # [N, size, size, 3], a read-only memory map
     readable: NDArray[np.bool_]  # [N]
     reason: tuple[str, ...]  # [N], "" where readable
-    digest: tuple[str, ...]  # [N], BLAKE2b-128 of the encoded bytes, "" where there are none
+    digest: tuple[str, ...]  # [N], SHA-256 of the encoded bytes, "" where there are none
     size: int
-
-
-def square(data: bytes, size: int) -> NDArray[np.uint8]:
-    """[size, size, 3] from encoded bytes: the one path, for training and prediction alike.
-
-    Raises Unreadable.
-    """
-    return to_square(decode(data), size)
 
 
 def fingerprint(
@@ -163,7 +155,7 @@ def _write(
         if content_digest(data) != digest[row]:
             raise _changed(source, row)
         try:
-            return square(data, size), ""
+            return square(data, size).pixels, ""
         except Unreadable as error:
             return None, str(error)
 

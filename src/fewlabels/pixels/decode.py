@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +32,21 @@ PAD = (124, 116, 104)  # ImageNet's mean, which normalises to about zero
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
 
 
+@dataclass(frozen=True, eq=False)
+class Square:
+    """An image as the model's input has it, before it is normalised."""
+
+    pixels: NDArray[np.uint8]  # [size, size, 3]
+    box: tuple[int, int, int, int]  # left, top, width, height of the picture; PAD is around it
+
+
 class Unreadable(Exception):
     """The bytes are not an image that can be used; the message is the reason, in one line."""
+
+
+def square(data: bytes, size: int) -> Square:
+    """From encoded bytes: the one path, for training and prediction alike. Raises Unreadable."""
+    return to_square(decode(data), size)
 
 
 def decode(data: bytes) -> Image.Image:
@@ -87,8 +101,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def to_square(image: Image.Image, size: int) -> NDArray[np.uint8]:
-    """The whole image in a square, [size, size, 3]: its longer side becomes `size`, the rest PAD.
+def to_square(image: Image.Image, size: int) -> Square:
+    """The whole image in a square: its longer side becomes `size`, the rest PAD.
 
     Nothing is cropped and the aspect ratio stays; shrinking is antialiased.
     """
@@ -96,11 +110,11 @@ def to_square(image: Image.Image, size: int) -> NDArray[np.uint8]:
     width, height = (max(1, round(side * scale)) for side in image.size)
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BILINEAR)
-    square = np.empty((size, size, 3), dtype=np.uint8)
-    square[:] = PAD
+    pixels = np.empty((size, size, 3), dtype=np.uint8)
+    pixels[:] = PAD
     left, top = (size - width) // 2, (size - height) // 2
-    square[top : top + height, left : left + width] = np.asarray(image)
-    return square
+    pixels[top : top + height, left : left + width] = np.asarray(image)
+    return Square(pixels, (left, top, width, height))
 
 
 def longer_side(data: bytes) -> int:

@@ -32,8 +32,8 @@ class Source(Protocol):
 
 
 def content_digest(data: bytes) -> str:
-    """BLAKE2b-128 of the encoded bytes, in hex: equal for exact copies."""
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
+    """SHA-256 of the encoded bytes, in hex: equal for exact copies."""
+    return hashlib.sha256(data).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fewlabels.errors import UserError, one_line
-from fewlabels.pixels.cache import square
-from fewlabels.pixels.decode import Unreadable
+from fewlabels.pixels.decode import Unreadable, square
 from fewlabels.pool.pool import Pool, Skipped, scan_images
 from fewlabels.pool.source import content_digest
 from fewlabels.training.folder import RunFolder
@@ -55,7 +54,7 @@ def read_given(found: Iterator[tuple[str, Any]], size: int, most: int) -> Given:
             break
         try:
             data = where if isinstance(where, bytes) else Path(where).read_bytes()
-            read.append((name, content_digest(data), square(data, size)))
+            read.append((name, content_digest(data), square(data, size).pixels))
         except (OSError, Unreadable) as error:
             reason = error.strerror if isinstance(error, OSError) else None
             skipped.append(Skipped(name, reason or one_line(error)))
@@ -96,7 +95,7 @@ def read_learnt(run: Path, size: int, seed: int = 0) -> Learnt:
         try:
             data = pool.source.read(place[row["name"]])
             if content_digest(data) == row["digest"]:
-                pixels.append(square(data, size))
+                pixels.append(square(data, size).pixels)
                 kept.append(row)
         except (KeyError, OSError, Unreadable):
             continue
