@@ -51,8 +51,8 @@ CLASSES = 10
 RATE, DECAY = 1e-4, 0.99
 WARM = 3  # turns that are not counted
 # half of the clock's time is the bare loop's: so twice as long between two, and half the share
-SAVING = Pace(checkpoint_seconds=2.0, checkpoint_share=0.025)
-UNSAVED = Pace(checkpoint_seconds=math.inf)
+SAVING = Pace(0, checkpoint_seconds=2.0, checkpoint_share=0.025)
+UNSAVED = Pace(0, checkpoint_seconds=math.inf)
 
 
 @dataclass(frozen=True)
