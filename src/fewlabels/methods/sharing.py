@@ -71,14 +71,22 @@ def passed(student: Any, *groups: Tensor) -> list[Tensor]:
     sharing = _now
     if sharing.alone:
         if len(groups) == 1:
-            return [student(groups[0])]
-        return list(torch.split(student(torch.cat(groups)), [len(group) for group in groups]))
+            return [outputs_of(student, groups[0])]
+        outputs = outputs_of(student, torch.cat(groups))
+        return list(torch.split(outputs, [len(group) for group in groups]))
     # two images or more in each: batch norm has no statistics of one
     parts = max(1, min(sharing.parts, max(map(len, groups)) // 2))
     sharing = replace(sharing, parts=parts)
     pieces = zip(*(group.tensor_split(parts) for group in groups), strict=True)
-    outputs = [_one_pass(student, torch.cat(piece), sharing) for piece in pieces]
-    return regrouped(outputs, [len(group) for group in groups])
+    parts_of_all = [_one_pass(student, torch.cat(piece), sharing) for piece in pieces]
+    return regrouped(parts_of_all, [len(group) for group in groups])
+
+
+def outputs_of(student: Any, images: Tensor) -> Tensor:
+    """[N, …], in floats at least: under autocast a network may end in numbers of 16 bits, which are
+    too coarse for a loss."""
+    outputs: Tensor = student(images)
+    return outputs.float() if outputs.dtype in (torch.float16, torch.bfloat16) else outputs
 
 
 def regrouped(parts: Sequence[Tensor], lengths: Sequence[int]) -> list[Tensor]:
@@ -104,7 +112,7 @@ def gathered(rows: Tensor) -> Tensor:
 
 def own(rows: Tensor) -> Tensor:
     """This process's part of rows [n · world, …] that all processes have."""
-    return rows.chunk(_now.world)[_now.rank] if len(rows) else rows
+    return rows.chunk(_now.world)[_now.rank] if _now.world > 1 and len(rows) else rows
 
 
 def mean_of_processes(value: Tensor) -> Tensor:
@@ -128,15 +136,16 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
 def _one_pass(student: Any, images: Tensor, sharing: Sharing) -> Tensor:
     if sharing.parts == 1:
         with BatchStatistics(sharing):
-            return student(images)  # type: ignore[no-any-return]
+            return outputs_of(student, images)
 
     def run() -> tuple[Any, Any]:
         return BatchStatistics(sharing), _again(student, sharing)
 
     if not torch.is_grad_enabled():  # nothing is kept anyway
         with BatchStatistics(sharing):
-            return student(images)  # type: ignore[no-any-return]
-    return checkpoint(student, images, use_reentrant=False, context_fn=run)  # type: ignore[no-any-return]
+            return outputs_of(student, images)
+    found: Tensor = checkpoint(outputs_of, student, images, use_reentrant=False, context_fn=run)
+    return found
 
 
 @contextmanager

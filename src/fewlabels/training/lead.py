@@ -46,7 +46,7 @@ class Pace:
 
     validations: int = 20  # over the whole budget
     checkpoint_seconds: float = 1.0  # at least so long between two,
-    checkpoint_share: float = 0.05  # and no more than this part of the time for them
+    checkpoint_share: float = 0.015  # and no more than this part of the time for them
     patience: int | None = None  # validations without a better accuracy, after which it stops
 
 

@@ -170,7 +170,9 @@ def _train(task: Task, fabric: Fabric, lead: Lead | None) -> State:
             order: Order = fabric.broadcast(lead.order() if lead else _UNTOLD)
             try:
                 if not order.over:
-                    batch = next(batches).to(there)
+                    batch = next(batches)
+                    if fabric.device.type != "cpu":
+                        batch = batch.to(there)
                     start = time.monotonic()
                     with shared(Sharing(rank, world, state.parts)):
                         done = _step(task, fabric, state, freezer, batch, order.progress)
@@ -213,9 +215,9 @@ def _begin(task: Task, fabric: Fabric) -> tuple[State, Freezer]:
     method = task.method.to(fabric.device)
     if settings.compile:
         model.compile()
-    student, optim = fabric.setup(model, optimiser.build(model, settings.optimiser, method))
+    optim: Any = fabric.setup_optimizers(optimiser.build(model, settings.optimiser, method))
     precision = fabric.strategy.precision
-    return State(student, ema, method, optim, precision, parts=settings.accumulate), freezer
+    return State(model, ema, method, optim, precision, parts=settings.accumulate), freezer
 
 
 def _step(
@@ -232,12 +234,12 @@ def _step(
     state.method.seed(_seed(task.seed, state.step))
     frozen, full = freezer.frozen(progress), False
     if frozen != state.frozen:  # a walk through all modules
-        state.student.train()
+        state.model.train()
         freezer(progress)
         state.frozen = frozen
     try:
         with fabric.autocast():
-            result = state.method.step(state.student, batch, progress)
+            result = state.method.step(state.model, batch, progress)
             loss = result.loss
             teach = state.method.supervise if result.labels_first else None
             if state.parts > 1 and "auxiliary" in vars(state.model):
@@ -279,9 +281,7 @@ def _descend(loss: torch.Tensor, fabric: Fabric, state: State, clip: float | Non
     fabric.backward(loss)
     sum_gradients(p for group in state.optimiser.param_groups for p in group["params"])
     if clip is not None:
-        fabric.clip_gradients(
-            state.student, state.optimiser, max_norm=clip, error_if_nonfinite=False
-        )
+        fabric.clip_gradients(state.model, state.optimiser, max_norm=clip, error_if_nonfinite=False)
     fabric.strategy.optimizer_step(state.optimiser.optimizer)  # of which `step` is a wrapper
     return value
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from lightning_fabric.plugins.precision.precision import Precision
-from lightning_fabric.wrappers import _FabricModule, _FabricOptimizer
+from lightning_fabric.wrappers import _FabricOptimizer
 from torch import nn
 
 from fewlabels.methods import Method
@@ -21,7 +21,7 @@ class State:
     What is drawn is no state: it is a function of the seed and the step's number.
     """
 
-    student: _FabricModule
+    model: nn.Module
     ema: EMA
     method: Method
     optimiser: _FabricOptimizer
@@ -31,10 +31,6 @@ class State:
     halvings: int = 0  # of the rate, where the loss exploded
     parts: int = 1  # that a batch passes the model in
     frozen: int | None = None  # stages of the model; None: not yet in training mode
-
-    @property
-    def model(self) -> nn.Module:
-        return self.student.module
 
     def kept(self) -> dict[str, Any]:
         """For a checkpoint."""
