@@ -15,6 +15,7 @@ import struct
 import sys
 import zlib
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -135,9 +136,14 @@ def _lengths(data: bytearray, rng: np.random.Generator) -> None:
 
 def _size(data: bytearray, rng: np.random.Generator) -> None:
     """Width and height: huge, long, or nothing."""
-    width, height = ((30_000, 30_000), (13_300, 13_300), (65_535, 2_700), (1, 60_000), (0, 9))[
-        rng.integers(5)
-    ]
+    width, height = (
+        (30_000, 30_000),
+        (13_300, 13_300),
+        (65_535, 2_700),
+        (2_500, 2_000),
+        (1, 60_000),
+        (0, 9),
+    )[rng.integers(6)]
     if data.startswith(b"\x89PNG"):
         data[16:24] = struct.pack(">II", width, height)
     elif data.startswith(b"GIF"):
@@ -183,7 +189,9 @@ def _places(data: bytearray, at: int, form: str, length_at: int, extra: int) -> 
 
 
 def _segments(data: bytearray) -> list[int]:
-    return [at + 2 for at in range(len(data) - 4) if data[at] == 0xFF and 0xC0 <= data[at + 1] < 255]
+    return [
+        at + 2 for at in range(len(data) - 4) if data[at] == 0xFF and 0xC0 <= data[at + 1] < 255
+    ]
 
 
 def _sealed(data: bytearray) -> bytearray:
@@ -196,7 +204,7 @@ def _sealed(data: bytearray) -> bytearray:
 
 
 def outcome(data: bytes) -> str:
-    """"" where the bytes are decoded, else the reason; raises what must not be raised."""
+    """ "" where the bytes are decoded, else the reason; raises what must not be raised."""
     try:
         image = decode(data)
     except Unreadable as error:
@@ -216,7 +224,7 @@ def outcome(data: bytes) -> str:
 def main(first: int, count: int, megabytes: int) -> None:
     outcome(damaged(0))  # imports and compiles what it needs
     square(whole()[0], 16)
-    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + megabytes * 10**6,) * 2)
     reasons: dict[str, int] = {}
     for seed in range(first, first + count):

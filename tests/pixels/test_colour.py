@@ -40,7 +40,9 @@ def profile(space: bytes, gamma: float, primaries: NDArray[np.float64] | None = 
     for name, body in tags.items():
         table += name + struct.pack(">II", at + len(bodies), len(body))
         bodies += body + bytes(-len(body) % 4)
-    head = struct.pack(">I4sI4s4s4s", at + len(bodies), b"lcms", 0x02100000, b"mntr", space, b"XYZ ")
+    head = struct.pack(
+        ">I4sI4s4s4s", at + len(bodies), b"lcms", 0x02100000, b"mntr", space, b"XYZ "
+    )
     head += struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + b"acsp" + bytes(28)
     head += struct.pack(">3i", 63190, 65536, 54061)  # the illuminant, D50
     return head.ljust(128, b"\0") + table + bodies
@@ -167,7 +169,11 @@ def test_ycck() -> None:
 @pytest.mark.parametrize(
     ("lab", "colour"),
     # of D50 white; L* 0 to 255, a* and b* around 128
-    [((255, 128, 128), (255, 255, 255)), ((136, 208, 195), (250, 3, 11)), ((0, 128, 128), (0, 0, 0))],
+    [
+        ((255, 128, 128), (255, 255, 255)),
+        ((136, 208, 195), (250, 3, 11)),
+        ((0, 128, 128), (0, 0, 0)),
+    ],
 )
 def test_lab(lab: tuple[int, int, int], colour: tuple[int, int, int]) -> None:
     image = Image.merge("LAB", [Image.new("L", (4, 4), value) for value in lab])

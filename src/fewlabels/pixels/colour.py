@@ -88,7 +88,8 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
         # Not by its name: there are dozens of profiles that are sRGB's.
         swatches = _swatches(mode)
         plain, converted = (
-            np.asarray(image).astype(int) for image in (swatches.convert("RGB"), found.apply(swatches))
+            np.asarray(image).astype(int)
+            for image in (swatches.convert("RGB"), found.apply(swatches))
         )
     except Exception:  # PyCMSError, OSError, ValueError, …: a damaged profile is ignored
         return None

@@ -34,12 +34,14 @@ from fewlabels.pixels.formats import FORMATS, known, unknown
 
 Pixels = NDArray[np.uint8]  # [H, W, 3]
 
-MOST_PIXELS = 178_000_000  # about Pillow's own limit: half a gigabyte once decoded
+# Of a JPEG, which is decoded fast and without a copy; and of all else. Telephones make 108 million.
+MOST_JPEG_PIXELS, MOST_PIXELS = 178_000_000, 89_000_000
 LONGEST_SIDE = 200_000  # Pillow keeps 8 bytes for each row, however short
 PAD = (124, 116, 104)  # ImageNet's mean, which normalises to about zero
 
-# A JPEG that claims more pixels than this for each byte is cut off: a block of 64 takes a bit.
-PIXELS_A_BYTE = 512
+# So many pixels, and so many for each byte of the file, and there is nothing in it: it was cut off,
+# is blank, or was made to fill the memory.
+LARGE, PIXELS_A_BYTE = 20_000_000, 1000
 # Scans of a progressive JPEG times its pixels; a usual one has ten, a hostile one thousands.
 MOST_WORK = 4_000_000_000
 # A JPEG may be shrunk while it is decoded, as long as it stays so many times larger than is asked.
@@ -50,6 +52,8 @@ LOST = ("remature end", "bad Huffman code", "bad arithmetic code", "restart mark
 # Damaged EXIF and TIFF tags, which cameras write often, make a line each. Not by catch_warnings
 # around each image: that swaps the filters of the whole process, and threads decode here.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
+# What is too large gets a reason, here, and not a line as well.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +144,8 @@ def _pixels(data: bytes, size: int = 0) -> Pixels:
     except MemoryError:
         raise Unreadable(f"{kind} that needs more memory than there is") from None
     except Image.DecompressionBombError:
-        raise Unreadable(f"{kind} of more than {MOST_PIXELS // 10**6} megapixels") from None
+        most = MOST_JPEG_PIXELS if kind == "JPEG" else MOST_PIXELS
+        raise Unreadable(f"{kind} of more than {most // 10**6} megapixels") from None
     except UnidentifiedImageError:
         raise Unreadable(f"{kind} that is damaged at its start") from None
     except Exception as error:
@@ -159,13 +164,18 @@ def _is_cut_off(data: bytes, kind: str) -> bool:
     return kind == "PNG" and b"IEND" not in data[-64:]
 
 
-def _check_size(kind: str, width: int, height: int) -> None:
-    if width * height > MOST_PIXELS:
-        raise Unreadable(f"{kind} of {width}x{height}, more than {MOST_PIXELS // 10**6} megapixels")
+def _check_size(kind: str, width: int, height: int, length: int) -> None:
+    """Before anything is decoded; `length` is the file's, in bytes."""
+    named, pixels = f"{kind} of {width}x{height}", width * height
+    most = MOST_JPEG_PIXELS if kind == "JPEG" else MOST_PIXELS
+    if pixels < 1:
+        raise Unreadable(f"{named}, without pixels")
+    if pixels > most:
+        raise Unreadable(f"{named}, more than {most // 10**6} megapixels")
     if max(width, height) > LONGEST_SIDE:
-        raise Unreadable(f"{kind} of {width}x{height}, longer than {LONGEST_SIDE} pixels")
-    if min(width, height) < 1:
-        raise Unreadable(f"{kind} of {width}x{height}, without pixels")
+        raise Unreadable(f"{named}, longer than {LONGEST_SIDE} pixels")
+    if pixels > max(LARGE, PIXELS_A_BYTE * length):
+        raise Unreadable(f"{named} in {length} bytes: truncated, blank, or made to fill the memory")
 
 
 # ---- JPEG ----
@@ -180,17 +190,17 @@ def _by_turbo(data: bytes, size: int) -> Pixels | None:
     if header is None or header.channels not in (1, 3, 4):
         return None
     width, height = header.width, header.height
-    _check_size("JPEG", width, height)
-    if width * height > PIXELS_A_BYTE * len(data):
-        raise Unreadable(f"truncated JPEG ({width}x{height} in {len(data)} bytes)")
+    _check_size("JPEG", width, height, len(data))
     if header.progressive:
         scans = data.count(b"\xff\xda", header.scan)
         if scans * width * height > MOST_WORK:
-            raise Unreadable(f"JPEG of {width}x{height} in {scans} scans, which would take too long")
+            raise Unreadable(
+                f"JPEG of {width}x{height} in {scans} scans, which would take too long"
+            )
 
     part = _part(width, height, size)
-    # Coarser sums, and chroma spread by copying: where more than four pixels become one it is hardly
-    # seen (46 dB), and it saves a tenth of the time.
+    # Coarser sums, and chroma spread by copying, save a tenth of the time. Where more than four
+    # pixels become one, they cost little: 46 dB.
     shrinks = 0 < 2 * size <= max(width, height)
     mode = {1: "L", 3: "RGB", 4: "CMYK"}[header.channels]
     if mode == "L" and not colour.changes(header.profile, "L"):
@@ -258,7 +268,7 @@ class _Encoded(io.BytesIO):
 def _by_pillow(data: bytes) -> Pixels:
     file = _Encoded(data)
     with Image.open(file, formats=FORMATS) as image:
-        _check_size(image.format or "image", *image.size)
+        _check_size(known(data), *image.size, len(data))
         file.strict = True
         image.load()
         picture = to_picture(image)

@@ -46,9 +46,7 @@ def taps(length: int, count: int) -> Taps:
 
 
 @njit(nogil=True, cache=True)
-def _paste(
-    source: Bytes, down: Taps, across: Taps, canvas: Bytes, left: int, top: int
-) -> None:
+def _paste(source: Bytes, down: Taps, across: Taps, canvas: Bytes, left: int, top: int) -> None:
     """`source` is [H, W * 3]."""
     first, weights = down
     height, width = first.size, across[0].size
@@ -75,7 +73,7 @@ def _taps(length: int, count: int) -> Any:
     """
     scale = length / count
     support = max(scale, 1.0)
-    reach = min(length, int(math.ceil(2 * support)))
+    reach = min(length, math.ceil(2 * support))
     first = np.empty(count, np.uint64)
     weights = np.empty((count, reach), np.uint64)
     triangle = np.empty(reach, np.float64)
