@@ -144,8 +144,7 @@ def _pixels(data: bytes, size: int = 0) -> Pixels:
     except MemoryError:
         raise Unreadable(f"{kind} that needs more memory than there is") from None
     except Image.DecompressionBombError:
-        most = MOST_JPEG_PIXELS if kind == "JPEG" else MOST_PIXELS
-        raise Unreadable(f"{kind} of more than {most // 10**6} megapixels") from None
+        raise Unreadable(f"{kind} of more than {_most(kind) // 10**6} megapixels") from None
     except UnidentifiedImageError:
         raise Unreadable(f"{kind} that is damaged at its start") from None
     except Exception as error:
@@ -164,10 +163,13 @@ def _is_cut_off(data: bytes, kind: str) -> bool:
     return kind == "PNG" and b"IEND" not in data[-64:]
 
 
+def _most(kind: str) -> int:
+    return MOST_JPEG_PIXELS if kind == "JPEG" else MOST_PIXELS
+
+
 def _check_size(kind: str, width: int, height: int, length: int) -> None:
     """Before anything is decoded; `length` is the file's, in bytes."""
-    named, pixels = f"{kind} of {width}x{height}", width * height
-    most = MOST_JPEG_PIXELS if kind == "JPEG" else MOST_PIXELS
+    named, pixels, most = f"{kind} of {width}x{height}", width * height, _most(kind)
     if pixels < 1:
         raise Unreadable(f"{named}, without pixels")
     if pixels > most:
@@ -203,7 +205,8 @@ def _by_turbo(data: bytes, size: int) -> Pixels | None:
     # pixels become one, they cost little: 46 dB.
     shrinks = 0 < 2 * size <= max(width, height)
     mode = {1: "L", 3: "RGB", 4: "CMYK"}[header.channels]
-    if mode == "L" and not colour.changes(header.profile, "L"):
+    profiled = colour.changes(header.profile, mode)
+    if mode == "L" and not profiled:
         mode = "RGB"  # grey, three times
     try:
         pixels = simplejpeg.decode_jpeg(
@@ -221,7 +224,7 @@ def _by_turbo(data: bytes, size: int) -> Pixels | None:
         return None
     if mode == "CMYK" and header.adobe:
         pixels = 255 - pixels
-    if mode != "RGB" or colour.changes(header.profile, "RGB"):
+    if mode == "CMYK" or profiled:
         image = Image.fromarray(pixels[..., 0] if mode == "L" else pixels, mode)
         pixels = np.asarray(colour.to_srgb(image, header.profile))
     return _turned(pixels, header.orientation)
