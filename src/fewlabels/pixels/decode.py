@@ -1,10 +1,16 @@
-"""One image: encoded bytes -> RGB picture -> square of 8-bit pixels. The only way in."""
+"""One image: encoded bytes -> RGB picture -> square of 8-bit pixels. The only way in.
+
+JPEGs are decoded by libjpeg-turbo (simplejpeg), and what it cannot do, as all else, by Pillow. Both
+are asked for the same: each picture comes out upright, in sRGB and on white, or as a reason.
+"""
 
 import io
 import warnings
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 
 # The plugins register themselves when imported: here once, so that Pillow does not search through
@@ -15,6 +21,7 @@ from PIL import (  # noqa: F401
     Image,
     ImageOps,
     JpegImagePlugin,
+    MpoImagePlugin,
     PngImagePlugin,
     TiffImagePlugin,
     UnidentifiedImageError,
@@ -22,14 +29,31 @@ from PIL import (  # noqa: F401
 )
 
 from fewlabels.errors import one_line
+from fewlabels.pixels import colour, jpeg
+from fewlabels.pixels.formats import FORMATS, known, unknown
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # MPO, a JPEG of two pictures, is a JPEG
-MOST_PIXELS = 178_000_000  # about Pillow's own limit: half a gigabyte once decoded
+Pixels = NDArray[np.uint8]  # [H, W, 3]
+
+# Of a JPEG, which is decoded fast and without a copy; and of all else. Telephones make 108 million.
+MOST_JPEG_PIXELS, MOST_PIXELS = 178_000_000, 89_000_000
+LONGEST_SIDE = 200_000  # Pillow keeps 8 bytes for each row, however short
 PAD = (124, 116, 104)  # ImageNet's mean, which normalises to about zero
+
+# So many pixels, and so many for each byte of the file, and there is nothing in it: it was cut off,
+# is blank, or was made to fill the memory.
+LARGE, PIXELS_A_BYTE = 20_000_000, 1000
+# Scans of a progressive JPEG times its pixels; a usual one has ten, a hostile one thousands.
+MOST_WORK = 4_000_000_000
+# A JPEG may be shrunk while it is decoded, as long as it stays so many times larger than is asked.
+SPARE = 4
+# What libjpeg says of lost pixels, rather than of bytes too many between its segments.
+LOST = ("remature end", "bad Huffman code", "bad arithmetic code", "restart marker")
 
 # Damaged EXIF and TIFF tags, which cameras write often, make a line each. Not by catch_warnings
 # around each image: that swaps the filters of the whole process, and threads decode here.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
+# What is too large gets a reason, here, and not a line as well.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,59 +70,24 @@ class Unreadable(Exception):
 
 def square(data: bytes, size: int) -> Square:
     """From encoded bytes: the one path, for training and prediction alike. Raises Unreadable."""
-    return to_square(decode(data), size)
+    return _framed(_pixels(data, size), size)
 
 
 def decode(data: bytes) -> Image.Image:
-    """The picture as a person sees it: upright (EXIF), in RGB, on white where it is transparent.
+    """The picture as a person sees it: upright (EXIF), in sRGB, on white where it is transparent.
 
-    16-bit greyscale is scaled to 8 bits; of several frames or pages the first is taken; colour
-    profiles are not applied. Raises Unreadable, with the reason, whatever is wrong with the bytes.
+    16 bits are scaled to 8; colour profiles are applied; of several frames or pages the first is
+    taken. Raises Unreadable, with the reason, whatever is wrong with the bytes.
     """
-    if not data:
-        raise Unreadable("empty file")
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise Unreadable(
-                    f"{image.width}x{image.height} is more than {MOST_PIXELS // 10**6} megapixels"
-                )
-            image.load()
-            return to_picture(image)
-    except Unreadable:
-        raise
-    except UnidentifiedImageError:
-        raise Unreadable("not an image, or damaged at its start") from None
-    except Exception as error:
-        # A damaged file makes Pillow raise nearly anything: OSError, SyntaxError, struct.error,
-        # ValueError, zlib.error, … ; none of them may end a run over 40,000 images.
-        raise Unreadable(one_line(error)) from error
+    return Image.fromarray(_pixels(data))
 
 
 def to_picture(image: Image.Image) -> Image.Image:
     """What `decode` makes of an image that Pillow has opened. Raises Unreadable."""
-    return _to_rgb(_upright(image))
-
-
-def _upright(image: Image.Image) -> Image.Image:
     try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # damaged EXIF says nothing about the orientation; the picture is whole
-        return image.copy()
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        # Not convert("L"): depending on Pillow's version that clips at 255 instead of scaling.
-        wide = np.asarray(image).astype(np.uint32)
-        return Image.fromarray(((wide + 128) // 257).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        raise Unreadable("32-bit greyscale has no known range; save it with 8 or 16 bits")
-    if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
-        picture = image.convert("RGBA")
-        white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, picture).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
+        return colour.to_rgb(_upright(image))
+    except ValueError as error:
+        raise Unreadable(one_line(error)) from error
 
 
 def to_square(image: Image.Image, size: int) -> Square:
@@ -106,21 +95,193 @@ def to_square(image: Image.Image, size: int) -> Square:
 
     Nothing is cropped and the aspect ratio stays; shrinking is antialiased.
     """
-    scale = size / max(image.size)
-    width, height = (max(1, round(side * scale)) for side in image.size)
-    if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    pixels = np.empty((size, size, 3), dtype=np.uint8)
-    pixels[:] = PAD
-    left, top = (size - width) // 2, (size - height) // 2
-    pixels[top : top + height, left : left + width] = np.asarray(image)
-    return Square(pixels, (left, top, width, height))
+    return _framed(np.asarray(image), size)
 
 
 def longer_side(data: bytes) -> int:
     """The longer side in pixels, from the header alone; 0 where it cannot be read."""
     try:
+        if data.startswith(jpeg.START) and (header := jpeg.header(data)):
+            return max(header.width, header.height)
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             return max(image.size)
     except Exception:  # whatever is wrong, `decode` will name it
         return 0
+
+
+def _framed(pixels: Pixels, size: int) -> Square:
+    # Here, as numba takes half a second to be imported, and `check` resizes nothing.
+    from fewlabels.pixels.resize import paste
+
+    high, wide = pixels.shape[:2]
+    height, width = (max(1, round(side * size / max(high, wide))) for side in (high, wide))
+    box = (size - width) // 2, (size - height) // 2, width, height
+    canvas = _blank(size).copy()
+    paste(pixels, canvas, box)
+    return Square(canvas, box)
+
+
+@lru_cache(maxsize=4)
+def _blank(size: int) -> Pixels:
+    """Kept: to write three bytes again and again takes longer than to resize a small image."""
+    return np.full((size, size, 3), PAD, dtype=np.uint8)
+
+
+def _pixels(data: bytes, size: int = 0) -> Pixels:
+    """The upright picture; a JPEG may come shrunk if it is to become `size` pixels long."""
+    if not data:
+        raise Unreadable("empty file")
+    kind = known(data)
+    if not kind:
+        if other := unknown(data):
+            raise Unreadable(f"{other}; formats read: {', '.join(FORMATS)}")
+        raise Unreadable("not an image, or damaged at its start")
+    try:
+        found = _by_turbo(data, size) if kind == "JPEG" else None
+        return _by_pillow(data) if found is None else found
+    except Unreadable:
+        raise
+    except MemoryError:
+        raise Unreadable(f"{kind} that needs more memory than there is") from None
+    except Image.DecompressionBombError:
+        raise Unreadable(f"{kind} of more than {_most(kind) // 10**6} megapixels") from None
+    except UnidentifiedImageError:
+        raise Unreadable(f"{kind} that is damaged at its start") from None
+    except Exception as error:
+        # A damaged file makes Pillow raise nearly anything: OSError, SyntaxError, struct.error,
+        # ValueError, zlib.error, … ; none of them may end a run over 40,000 images.
+        reason = one_line(error)
+        if "truncated" in reason.lower() or _is_cut_off(data, kind):
+            raise Unreadable(f"truncated {kind}") from error
+        raise Unreadable(f"damaged {kind} ({reason})") from error
+
+
+def _is_cut_off(data: bytes, kind: str) -> bool:
+    """Whether a file says itself that it was longer."""
+    if kind == "WEBP":
+        return len(data) < 8 + int.from_bytes(data[4:8], "little")
+    return kind == "PNG" and b"IEND" not in data[-64:]
+
+
+def _most(kind: str) -> int:
+    return MOST_JPEG_PIXELS if kind == "JPEG" else MOST_PIXELS
+
+
+def _check_size(kind: str, width: int, height: int, length: int) -> None:
+    """Before anything is decoded; `length` is the file's, in bytes."""
+    named, pixels, most = f"{kind} of {width}x{height}", width * height, _most(kind)
+    if pixels < 1:
+        raise Unreadable(f"{named}, without pixels")
+    if pixels > most:
+        raise Unreadable(f"{named}, more than {most // 10**6} megapixels")
+    if max(width, height) > LONGEST_SIDE:
+        raise Unreadable(f"{named}, longer than {LONGEST_SIDE} pixels")
+    if pixels > max(LARGE, PIXELS_A_BYTE * length):
+        raise Unreadable(f"{named} in {length} bytes: truncated, blank, or made to fill the memory")
+
+
+# ---- JPEG ----
+
+
+def _by_turbo(data: bytes, size: int) -> Pixels | None:
+    """None where libjpeg-turbo, or its header, is not to be trusted with it, and Pillow may try."""
+    header = jpeg.header(data)
+    # A file that was cut off would be decoded, and what is missing would be grey.
+    if data.rfind(jpeg.END, header.scan if header else 0) < 0:
+        raise Unreadable("truncated JPEG")
+    if header is None or header.channels not in (1, 3, 4):
+        return None
+    width, height = header.width, header.height
+    _check_size("JPEG", width, height, len(data))
+    if header.progressive:
+        scans = data.count(b"\xff\xda", header.scan)
+        if scans * width * height > MOST_WORK:
+            raise Unreadable(
+                f"JPEG of {width}x{height} in {scans} scans, which would take too long"
+            )
+
+    part = _part(width, height, size)
+    # Coarser sums, and chroma spread by copying, save a tenth of the time. Where more than four
+    # pixels become one, they cost little: 46 dB.
+    shrinks = 0 < 2 * size <= max(width, height)
+    mode = {1: "L", 3: "RGB", 4: "CMYK"}[header.channels]
+    profiled = colour.changes(header.profile, mode)
+    if mode == "L" and not profiled:
+        mode = "RGB"  # grey, three times
+    try:
+        pixels = simplejpeg.decode_jpeg(
+            data,
+            {"L": "GRAY"}.get(mode, mode),
+            fastdct=shrinks,
+            fastupsample=shrinks,
+            min_width=width // part,
+            min_height=height // part,
+        )
+    except ValueError as error:
+        reason = one_line(error)
+        if any(words in reason for words in LOST):
+            raise Unreadable(f"damaged JPEG ({reason})") from error
+        return None
+    if mode == "CMYK" and header.adobe:
+        pixels = 255 - pixels
+    if mode == "CMYK" or profiled:
+        image = Image.fromarray(pixels[..., 0] if mode == "L" else pixels, mode)
+        pixels = np.asarray(colour.to_srgb(image, header.profile))
+    return _turned(pixels, header.orientation)
+
+
+def _part(width: int, height: int, size: int) -> int:
+    """By what a JPEG is divided while it is decoded, if its longer side is to become `size`."""
+    for part in (8, 4, 2):
+        if max(width, height) >= part * SPARE * size and not (width % part or height % part):
+            return part if size else 1
+    return 1
+
+
+def _turned(pixels: Pixels, orientation: int) -> Pixels:
+    """Upright. EXIF's orientation says where the stored rows and columns begin."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels
+
+
+# ---- all else ----
+
+
+class _Encoded(io.BytesIO):
+    """A file that tells when a decoder asks for more than there is.
+
+    Pillow can be told to decode what is there (ImageFile.LOAD_TRUNCATED_IMAGES), by any library in
+    the process; an image would then depend on who else was imported.
+    """
+
+    strict = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        found = super().read(size)
+        if self.strict and not found and size:
+            raise OSError("image file is truncated")
+        return found
+
+
+def _by_pillow(data: bytes) -> Pixels:
+    file = _Encoded(data)
+    with Image.open(file, formats=FORMATS) as image:
+        _check_size(known(data), *image.size, len(data))
+        file.strict = True
+        image.load()
+        picture = to_picture(image)
+    return np.asarray(picture)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        if image.getexif().get(jpeg.ORIENTATION, 1) != 1:
+            return ImageOps.exif_transpose(image)
+    except Exception:  # damaged EXIF says nothing about the orientation; the picture is whole
+        pass
+    return image
