@@ -18,7 +18,12 @@ SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "va
 UNLABELLED_NAMES = ("unlabelled", "unlabeled")
 FORMATS = ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .dib .tif .tiff"
 SUFFIXES = frozenset(FORMATS.split())
-KINDS = "a folder of images, a .csv table, a .parquet file or folder, or the word digits"
+KINDS = (
+    "a folder of images, a .csv table, a .parquet file or folder, the URL of one, hf:<id>, "
+    "torchvision:<name>, or the word digits"
+)
+
+DataNames = str | Path | Sequence[str | Path]  # what `Pool.scan` takes: one, or several
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,8 @@ class Pool:
     skipped: tuple[Skipped, ...] = ()
     mirror: bool = True  # False where a mirrored image is another thing, as a digit is
     lacks: str = ""  # why no classifier can be trained from it
+    notes: tuple[str, ...] = ()  # what scan made of DATA that its owner may not expect
+    parts: tuple[str, ...] = ()  # the origins of the pools that this one was joined of
 
     def __len__(self) -> int:
         return len(self.label)
@@ -69,7 +76,7 @@ class Pool:
             group = np.concatenate([group, group.max(initial=-1) + 1 + np.arange(count)])
         return replace(
             own,
-            source=Joined(own.source, source),
+            source=Joined((own.source, source)),
             label=np.concatenate([own.label, np.full(count, -1)]),
             split=np.concatenate([own.split, np.full(count, "train", own.split.dtype)]),
             group=group,
@@ -88,12 +95,13 @@ class Pool:
         return result
 
     @classmethod
-    def scan(cls, data: str | Path, to_train: bool = True) -> Pool:
+    def scan(cls, data: DataNames, to_train: bool = True) -> Pool:
         """The pool that DATA names; no image is decoded and nothing is written.
 
-        `data` is a folder, a CSV or Parquet table, a folder of Parquet shards, or the word
-        "digits" (a folder of that name is `./digits`). Raises UserError when there is no such
-        thing or, `to_train`, when no classifier can be trained from it.
+        `data` is a folder, a CSV or Parquet table, a folder of Parquet shards, the URL
+        of one of these, `hf:<id>`, `torchvision:<name>`, or the word "digits" (a folder of that
+        name is `./digits`); or several of these, for one pool of all. Raises UserError when there
+        is no such thing or, `to_train`, when no classifier can be trained from it.
         """
         pool = _scan(data)
         if to_train and pool.lacks:
@@ -117,15 +125,23 @@ def scan_images(data: str | Path) -> Source:
     return Pool.scan(data).source
 
 
-def _scan(data: str | Path) -> Pool:
+def _scan(data: DataNames) -> Pool:
     # Imported here: these modules build a Pool, and most commands need only one of them.
-    from fewlabels.pool import digits, folder, shards, table
+    from fewlabels.pool import digits, folder, hub, joined, named, remote, shards, table
 
+    if not isinstance(data, str | Path):
+        if not data:
+            raise UserError(f"no DATA; it may be {KINDS}")
+        return _scan(data[0]) if len(data) == 1 else joined.join([_scan(one) for one in data])
     if data == "digits":
         return digits.scan()
+    if "://" in str(data):
+        return remote.scan(str(data))
+    if str(data).startswith(hub.PREFIX):
+        return hub.scan(str(data))
+    if str(data).startswith(named.PREFIX):
+        return named.scan(str(data))
     path = Path(data).expanduser()
-    if str(data).startswith(("hf:", "hf://")):
-        raise UserError(f"{data}: hub ids are not supported yet; DATA may be {KINDS}")
     if not path.exists():
         raise UserError(f"{data}: no such file or folder{_near(path)}")
     path = path.absolute()

@@ -2,13 +2,15 @@
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from fewlabels.errors import UserError, one_line
 from fewlabels.pool.folder import Listing, unread_format
 from fewlabels.pool.pool import SPLIT_NAMES, UNLABELLED_NAMES, Pool, Skipped, assemble
-from fewlabels.pool.source import ParquetImages
+from fewlabels.pool.remote_file import RemoteFile, RemoteFolder
+from fewlabels.pool.source import ParquetImages, open_parquet
 from fewlabels.pool.table import (
     COLUMNS,
     Row,
@@ -20,30 +22,34 @@ from fewlabels.pool.table import (
 )
 
 
-def scan_file(path: Path) -> Pool:
+def scan_file(path: Path | RemoteFile) -> Pool:
     """The Pool of one Parquet file; without a column `split` it is still to be split."""
     schema = _schema(path)
     if not _holds_images(path, schema):
+        if isinstance(path, RemoteFile):
+            raise UserError(
+                f"{path}: a table of paths; behind a URL, images must be in the Parquet"
+            )
         return from_rows(path, _path_rows(path, schema))
-    return _scan_images(str(path), path.parent, [path], [""], ())
+    return _scan_images(str(path), {path.name: path}, [""], ())
 
 
-def scan_folder(root: Path, listing: Listing) -> Pool:
+def scan_folder(root: Path | RemoteFolder, listing: Listing) -> Pool:
     """The Pool of a folder of shards, whose file or folder names tell the split.
 
     `train.parquet`, `test-00000-of-00002.parquet`, `data/train-*.parquet`, `validation/0.parquet`;
     `unlabelled*.parquet` is training data whose labels are not looked at. Raises UserError.
     """
     names = [name for name in listing.others if name.lower().endswith(".parquet")]
-    files = [root / name for name in names]
-    for file in files:
+    files = {name: root / name for name in names}
+    for file in files.values():
         if not _holds_images(file, _schema(file)):
             raise UserError(
                 f"{file}: a table of paths among shards; name this file itself, or move it away"
             )
     others = [name for name in listing.others if name not in set(names)]
     skipped = (*listing.skipped, *(Skipped(name, unread_format(name)) for name in others))
-    return _scan_images(str(root), root, files, [_split_word(name) for name in names], skipped)
+    return _scan_images(str(root), files, [_split_word(name) for name in names], skipped)
 
 
 def _split_word(name: str) -> str:
@@ -57,19 +63,22 @@ def _split_word(name: str) -> str:
 
 
 def _scan_images(
-    origin: str, root: Path, files: list[Path], words: list[str], skipped: tuple[Skipped, ...]
+    origin: str,
+    files: Mapping[str, Path | RemoteFile],
+    words: list[str],
+    skipped: tuple[Skipped, ...],
 ) -> Pool:
+    """`files`: by their names below the folder; `words`: the split that each one's name says."""
     names: list[str] = []
     labels: list[str] = []
     split: list[str] = []
     groups: list[str] = []
-    for file, word in zip(files, words, strict=True):
+    for (shard, file), word in zip(files.items(), words, strict=True):
         table = _read_small(file)
         count = table.num_rows
         unlabelled = word in UNLABELLED_NAMES
         label = [""] * count if unlabelled else _labels(file, table)
         own = _texts(table, "split", count)
-        shard = file.relative_to(root).as_posix()
         paths = table.column("image").combine_chunks().field("path").to_pylist()
         names += [path or f"{shard}#{row}" for row, path in enumerate(paths)]
         labels += label
@@ -84,7 +93,7 @@ def _scan_images(
         names = [f"{name}#{row}" for row, name in enumerate(names)]
     return assemble(
         origin,
-        ParquetImages(files, names),
+        ParquetImages(list(files.values()), names),
         labels,
         split,
         group=number_groups(groups),
@@ -93,17 +102,17 @@ def _scan_images(
     )
 
 
-def _schema(path: Path) -> Any:
+def _schema(path: Path | RemoteFile) -> Any:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        return pq.read_schema(path)
+        with open_parquet(path) as table:
+            return table.schema_arrow
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: not a Parquet file, or damaged ({one_line(error)})") from None
 
 
-def _holds_images(path: Path, schema: Any) -> bool:
+def _holds_images(path: Path | RemoteFile, schema: Any) -> bool:
     """Whether `image` is struct{bytes, path}; False where it is a path."""
     import pyarrow as pa
 
@@ -118,14 +127,13 @@ def _holds_images(path: Path, schema: Any) -> bool:
     )
 
 
-def _read_small(file: Path) -> Any:
+def _read_small(file: Path | RemoteFile) -> Any:
     """All that is not pixels: a column is stored apart, so this takes no time."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     present = [name for name in COLUMNS[1:] if name in _schema(file).names]
     try:
-        with pq.ParquetFile(file) as table:
+        with open_parquet(file) as table:
             return table.read(columns=["image.path", *present])
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{file}: cannot be read ({one_line(error)})") from None
@@ -137,7 +145,7 @@ def _texts(table: Any, column: str, count: int) -> list[str]:
     return [cell_text(value) for value in table.column(column).to_pylist()]
 
 
-def _labels(file: Path, table: Any) -> list[str]:
+def _labels(file: Path | RemoteFile, table: Any) -> list[str]:
     """Class names [N]; "" where the label is null or -1. Raises UserError."""
     texts = _texts(table, "label", table.num_rows)
     names = class_names(table.schema)

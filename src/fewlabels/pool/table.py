@@ -59,7 +59,7 @@ def _csv_rows(path: Path, file: Iterable[str]) -> Iterator[Row]:
         yield Row(f"line {reader.line_num}", **values)
 
 
-def require_columns(path: Path, names: Iterable[str]) -> None:
+def require_columns(path: object, names: Iterable[str]) -> None:
     """Raises UserError unless `image` and `label` are among the column names."""
     names = list(names)
     for name in ("image", "label"):

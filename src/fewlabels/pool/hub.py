@@ -1,0 +1,177 @@
+"""`hf:<id>`: image data sets of the Hugging Face hub, by its own library `datasets`."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fewlabels.errors import UserError, one_line
+from fewlabels.pool import address
+from fewlabels.pool.pool import SPLIT_NAMES, UNLABELLED_NAMES, Pool, Skipped, assemble
+from fewlabels.pool.source import Joined
+from fewlabels.pool.table import cell_text, number_groups, side_of
+
+PREFIX = "hf:"
+FORM = "hf:<id>[:config][@revision]"
+OPTIONS = ("image", "label", "group", "split")
+WITHOUT_LABELS = (*UNLABELLED_NAMES, "unsupervised")
+
+
+def scan(data: str) -> Pool:
+    """The Pool of `hf:<id>[:config][@revision][?label=COLUMN&…]`. Raises UserError.
+
+    The images stay encoded, in files that are mapped and not loaded. A split of its own name takes
+    its side, one without labels trains, any other is left out. The options name a column (image,
+    label, group) or the one split to take. One split alone is still to be split.
+    """
+    body, options = address.parse(data)
+    address.need_known(data, options, OPTIONS)
+    splits = _load(data, body)
+    if "split" in options:
+        if options["split"] not in splits:
+            raise UserError(f"{data}: no split {options['split']!r}; there are {', '.join(splits)}")
+        splits = {options["split"]: splits[options["split"]]}
+    features = next(iter(splits.values())).features
+    image = _image_column(data, features, options.get("image"))
+    label = _label_column(data, features, options.get("label"))
+    if "group" in options and options["group"] not in features:
+        raise _no_column(data, options["group"], features)
+
+    sources: list[HubImages] = []
+    labels: list[str] = []
+    sides: list[str] = []
+    groups: list[str] = []
+    skipped: list[Skipped] = []
+    for name, split in splits.items():
+        side = "" if len(splits) == 1 else SPLIT_NAMES.get(name.casefold())
+        unlabelled = name.casefold() in WITHOUT_LABELS
+        if side is None and not unlabelled:
+            skipped.append(Skipped(name, "no split that is known; name it: ?split=" + name))
+            continue
+        own = [""] * len(split) if unlabelled else _labels(data, name, split, label)
+        sources.append(HubImages.of(name, split, image))
+        labels += own
+        sides += [side_of(side or "", text, f"{data}: {name} {r}") for r, text in enumerate(own)]
+        groups += _texts(split, options["group"]) if "group" in options else [""] * len(own)
+    if not labels:
+        raise UserError(f"{data}: no images in {', '.join(splits)}")
+    return assemble(
+        data,
+        Joined(tuple(sources)),
+        labels,
+        sides,
+        group=number_groups(groups),
+        skipped=skipped,
+        hint=f"the column {label} is empty",
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class HubImages:
+    """The images of one split."""
+
+    split: str
+    rows: Any  # datasets.Dataset, of the one column `image`
+    image: str
+
+    @classmethod
+    def of(cls, name: str, split: Any, image: str) -> "HubImages":
+        from datasets import Image
+
+        encoded = split.select_columns([image]).cast_column(image, Image(decode=False))
+        return cls(name, encoded, image)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def name(self, row: int) -> str:
+        return f"{self.split}#{row}"
+
+    def read(self, row: int) -> bytes:
+        cell = self.rows[row][self.image] or {}
+        if cell.get("bytes") is not None:
+            return bytes(cell["bytes"])
+        if cell.get("path"):  # a set whose images lie in files of their own
+            return Path(cell["path"]).read_bytes()
+        raise OSError("the data set has no image in this row")
+
+
+def _load(data: str, body: str) -> dict[str, Any]:
+    """{split: datasets.Dataset}; downloaded once, by `datasets` into its own cache."""
+    try:
+        import datasets
+    except ImportError:
+        raise UserError(
+            f"{data}: needs the package datasets; install it: pip install 'fewlabels[hub]'"
+        ) from None
+    parts = re.fullmatch(r"([^:@]+)(?::([^@]+))?(?:@(.+))?", body)
+    if parts is None:
+        raise UserError(f"{data}: write {FORM}")
+    try:
+        return dict(datasets.load_dataset(parts[1], parts[2], revision=parts[3]))
+    except Exception as error:  # of `datasets`, of the hub's client, of its HTTP library, …
+        raise UserError(
+            f"{data}: cannot be loaded ({one_line(error)}); check the name ({FORM}) and the "
+            "connection"
+        ) from error
+
+
+def _image_column(data: str, features: Any, asked: str | None) -> str:
+    from datasets import Image
+
+    found = [name for name, kind in features.items() if isinstance(kind, Image)]
+    if asked is not None and asked not in found:
+        raise UserError(
+            f"{data}: {asked!r} is no column of images; there are {', '.join(found) or 'none'}"
+        )
+    return asked or _only(data, "image", found, features)
+
+
+def _label_column(data: str, features: Any, asked: str | None) -> str:
+    """The column asked for; or the only ClassLabel; or else the column named label."""
+    from datasets import ClassLabel
+
+    if asked is not None and asked not in features:
+        raise _no_column(data, asked, features)
+    found = [name for name, kind in features.items() if isinstance(kind, ClassLabel)]
+    return asked or _only(data, "label", found or [n for n in features if n == "label"], features)
+
+
+def _only(data: str, what: str, found: list[str], features: Any) -> str:
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise UserError(f"{data}: no column of {what}s (found: {', '.join(features)})")
+    joint = "&" if "?" in data else "?"
+    raise UserError(
+        f"{data}: {len(found)} columns of {what}s, {', '.join(found)}; choose one: "
+        f"{data}{joint}{what}={found[0]}"
+    )
+
+
+def _no_column(data: str, name: str, features: Any) -> UserError:
+    return UserError(f"{data}: no column {name!r} (found: {', '.join(features)})")
+
+
+def _labels(data: str, name: str, split: Any, column: str) -> list[str]:
+    """Class names [N]; "" where the label is null or -1."""
+    from datasets import ClassLabel, Value
+
+    kind = split.features[column]
+    if isinstance(kind, ClassLabel):
+        names = dict(enumerate(kind.names))
+        return [names.get(-1 if n is None else n, "") for n in _values(split, column)]
+    if not isinstance(kind, Value):
+        raise UserError(f"{data}: the column {column!r} is {kind}; it is one class an image")
+    texts = _texts(split, column)
+    return ["" if text == "-1" else text for text in texts]
+
+
+def _texts(split: Any, column: str) -> list[str]:
+    return [cell_text(value) for value in _values(split, column)]
+
+
+def _values(split: Any, column: str) -> Iterator[Any]:
+    for batch in split.select_columns([column]).with_format("arrow").iter(batch_size=10_000):
+        yield from batch[column].to_pylist()
