@@ -227,7 +227,16 @@ def test_images_are_mapped_and_not_loaded(tmp_path: Path) -> None:
         )
         table = pa.table({"image": pa.array(cells, kind), "label": labels})
         pq.write_table(table.replace_schema_metadata({"huggingface": about}), path)
-    pool = Pool.scan(f"hf:{tmp_path}/set")
     before = pa.total_allocated_bytes()
+    pool = Pool.scan(f"hf:{tmp_path}/set")
     assert sum(len(pool.source.read(row)) for row in range(600)) == 60_000_000
     assert pa.total_allocated_bytes() - before < 5_000_000
+
+
+def test_the_origin_can_be_scanned_from_anywhere(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository.parent)
+    origin = Pool.scan("hf:animals?split=train").origin
+    monkeypatch.chdir("/")
+    assert len(Pool.scan(origin)) == 4

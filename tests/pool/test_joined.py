@@ -183,3 +183,12 @@ def test_joined_sources_know_their_bounds() -> None:
     for row in (-1, 3):
         with pytest.raises(IndexError):
             joined.read(row)
+
+
+def test_the_later_of_two_may_know_the_split(tmp_path: Path) -> None:
+    for name in ("ant/a.png", "bee/b.png"):
+        write(tmp_path / "photos" / name, name.encode())
+    text = "image,label,split\nphotos/ant/a.png,ant,train\nphotos/bee/b.png,,\n"
+    table = write(tmp_path / "t.csv", text.encode())
+    pool = Pool.scan([tmp_path / "photos", table])
+    assert told(pool) == {"ant/a.png": ("ant", "train"), "bee/b.png": ("bee", "")}

@@ -251,3 +251,31 @@ def test_all_sets_of_images_with_one_class_are_known() -> None:
     assert sets >= set(known.split())
     others = "CelebA CocoCaptions FakeData HMDB51 ImageFolder Kinetics LSUN PhotoTour VisionDataset"
     assert not sets & set(others.split())
+
+
+def test_another_process_may_be_faster(unchecked: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchvision.datasets import CIFAR10
+
+    there = named.default_folder() / "CIFAR10"
+
+    def download(self: Any) -> None:
+        if not there.exists():
+            write_cifar10(Path(self.root))
+            write_cifar10(there)
+
+    monkeypatch.setattr(CIFAR10, "download", download)
+    assert len(Pool.scan("torchvision:CIFAR10")) == 13
+    assert list(named.default_folder().iterdir()) == [there]
+
+
+def test_a_place_that_cannot_be_written_is_told(
+    unchecked: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torchvision.datasets import CIFAR10
+
+    named.default_folder().mkdir(parents=True)
+    (named.default_folder() / "CIFAR10").write_text("in the way")
+    monkeypatch.setattr(
+        CIFAR10, "download", lambda self: self.train and write_cifar10(Path(self.root))
+    )
+    assert "(Not a directory" in user_error("torchvision:CIFAR10").replace("[Errno 20] ", "")

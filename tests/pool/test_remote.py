@@ -20,6 +20,7 @@ from PIL import Image
 
 from fewlabels.errors import UserError
 from fewlabels.pool import Pool, remote_file
+from fewlabels.pool.source import ParquetImages
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 BIG = 20_000  # bytes an image, so that images and the rest cannot be confused
@@ -124,15 +125,27 @@ def pixel_ranges(file: Path) -> list[tuple[int, int]]:
 
 
 def test_scan_reads_no_byte_of_an_image_and_nothing_twice(folder: Path) -> None:
-    Pool.scan(f"watched://{folder}")
+    pool = Pool.scan(f"watched://{folder}")
+    assert isinstance(pool.source, ParquetImages)
     assert len(Watched.read) > 0
     for name, start, end in Watched.read:
         for first, last in pixel_ranges(folder / "data" / name):
             assert end <= first or last <= start, f"{name}: {start}..{end} holds pixels"
     assert sum(end - start for _, start, end in Watched.read) < BIG
     assert len(set(Watched.read)) == len(Watched.read)
+    assert all(not file.known for file in pool.source.files)  # nothing is kept of it
     # two for the footer, one for each row group's columns beside the pixels
     assert len([name for name, _, _ in Watched.read if name == "train-0.parquet"]) == 2 + 3
+
+
+def test_nor_of_images_so_small_that_a_gap_would_be_read_along(tmp_path: Path) -> None:
+    cells = [{"bytes": bytes([row] * 50), "path": f"{row}.jpg"} for row in range(100)]
+    table = pa.table({"image": pa.array(cells, IMAGE), "label": ["a", "b"] * 50})
+    pq.write_table(table, tmp_path / "t.parquet", row_group_size=10, use_dictionary=False)
+    Pool.scan(f"watched://{tmp_path}/t.parquet")
+    for _, start, end in Watched.read:
+        for first, last in pixel_ranges(tmp_path / "t.parquet"):
+            assert end <= first or last <= start
 
 
 def test_images_come_by_row_group_when_they_are_asked_for(folder: Path) -> None:

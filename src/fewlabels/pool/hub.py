@@ -27,6 +27,9 @@ def scan(data: str) -> Pool:
     """
     body, options = address.parse(data)
     address.need_known(data, options, OPTIONS)
+    if Path(body).is_dir():  # the address must hold from wherever the run is resumed
+        body = str(Path(body).absolute())
+        data = address.unparse(PREFIX, body, options)
     splits = _load(data, body)
     if "split" in options:
         if options["split"] not in splits:

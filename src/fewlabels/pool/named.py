@@ -230,7 +230,10 @@ def _sides(data: str, kind: Any, arguments: dict[str, Any]) -> list[tuple[str, d
 def _downloaded(
     data: str, kind: Any, options: dict[str, str], sides: list[tuple[str, dict[str, Any]]]
 ) -> Path:
-    """The folder in the user's cache that holds the set; got now if it is not there yet."""
+    """The folder in the user's cache that holds the set; got now if it is not there yet.
+
+    Other options have a folder of their own: a set may download other files for them.
+    """
     name = "-".join([kind.__name__, *(f"{key}={text}" for key, text in sorted(options.items()))])
     folder = default_folder() / name
     if folder.is_dir():

@@ -115,7 +115,7 @@ INVARIANCES = {"flip": "flip", "rotate": "turn"}  # setting -> the stage it adds
 class Config:
     """The settings of one run. None means: chosen for this pool and machine when the run starts."""
 
-    data: str
+    data: str | list[str]  # several are joined
     method: str = "auto"
     model: str = "auto"
     weights: str = "auto"  # auto, none, or a file
@@ -265,7 +265,9 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
-    def resolved(self, data: str, model: str, img_size: int, tuned: bool, mirror: bool) -> "Config":
+    def resolved(
+        self, data: str | list[str], model: str, img_size: int, tuned: bool, mirror: bool
+    ) -> "Config":
         """The settings with what depends on the pool and the model filled in.
 
         `data`: where the pool lies, from wherever the run is resumed; `model`: its name; `tuned`:
