@@ -177,6 +177,12 @@ def test_user_errors(tmp_path: Path, repository: Path) -> None:
     assert "cannot be loaded" in user_error(f"hf:{tmp_path}/nowhere")
     shard(tmp_path / "set/train.parquet", 0, {"note": ["x", "y"]})
     assert "no column of labels (found: image, note)" in user_error(f"hf:{tmp_path}/set")
+    shard(tmp_path / "two/a.parquet", 0, {"label": ["x", "y"]})
+    shard(tmp_path / "two/b.parquet", 0, {"label": ["x", "y"]})
+    lines = "  - split: a\n    path: a.parquet\n  - split: b\n    path: b.parquet\n"
+    text = f"---\nconfigs:\n- config_name: default\n  data_files:\n{lines}---\n"
+    (tmp_path / "two/README.md").write_text(text)
+    assert "no images in a split of a known name (a, b)" in user_error(f"hf:{tmp_path}/two")
 
 
 def run(code: str, home: Path) -> str:
@@ -240,3 +246,12 @@ def test_the_origin_can_be_scanned_from_anywhere(
     origin = Pool.scan("hf:animals?split=train").origin
     monkeypatch.chdir("/")
     assert len(Pool.scan(origin)) == 4
+
+
+def test_hidden_labels_of_a_test_split_are_told(tmp_path: Path) -> None:
+    kinds = {"label": ANIMALS}
+    shard(tmp_path / "set/train.parquet", 0, {"label": [0, 1]}, kinds)
+    shard(tmp_path / "set/test.parquet", 0, {"label": [-1, -1, 0]}, kinds)
+    pool = Pool.scan(f"hf:{tmp_path}/set")
+    assert sorted(pool.split.tolist()) == ["test"] + ["train"] * 4
+    assert pool.notes == ("2 images of test have no label: they train as unlabelled",)

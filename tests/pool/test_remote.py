@@ -78,6 +78,7 @@ def folder(tmp_path: Path) -> Path:
         path = tmp_path / f"set/data/{name}.parquet"
         shard(path, name, labels, ["zebra", "ant"])
     (tmp_path / "set/README.md").write_text("about")
+    shard(tmp_path / "set/.old.parquet", "train-0", [0])  # hidden, as what tools leave behind
     return tmp_path / "set"
 
 

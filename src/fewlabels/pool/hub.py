@@ -2,17 +2,16 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fewlabels.errors import UserError, one_line
 from fewlabels.pool import address
-from fewlabels.pool.pool import SPLIT_NAMES, UNLABELLED_NAMES, Pool, Skipped, assemble
+from fewlabels.pool.pool import HUB, SPLIT_NAMES, UNLABELLED_NAMES, Pool, Skipped, assemble
 from fewlabels.pool.source import Joined
-from fewlabels.pool.table import cell_text, number_groups, side_of
+from fewlabels.pool.table import cell_text, number_groups
 
-PREFIX = "hf:"
 FORM = "hf:<id>[:config][@revision]"
 OPTIONS = ("image", "label", "group", "split")
 WITHOUT_LABELS = (*UNLABELLED_NAMES, "unsupervised")
@@ -21,15 +20,15 @@ WITHOUT_LABELS = (*UNLABELLED_NAMES, "unsupervised")
 def scan(data: str) -> Pool:
     """The Pool of `hf:<id>[:config][@revision][?label=COLUMN&…]`. Raises UserError.
 
-    The images stay encoded, in files that are mapped and not loaded. A split of its own name takes
-    its side, one without labels trains, any other is left out. The options name a column (image,
+    The images stay encoded, in files that are mapped and not loaded. A split of a known name takes
+    its side, any other is left out; images without a label train. The options name a column (image,
     label, group) or the one split to take. One split alone is still to be split.
     """
     body, options = address.parse(data)
     address.need_known(data, options, OPTIONS)
     if Path(body).is_dir():  # the address must hold from wherever the run is resumed
         body = str(Path(body).absolute())
-        data = address.unparse(PREFIX, body, options)
+        data = address.unparse(HUB, body, options)
     splits = _load(data, body)
     if "split" in options:
         if options["split"] not in splits:
@@ -46,6 +45,7 @@ def scan(data: str) -> Pool:
     sides: list[str] = []
     groups: list[str] = []
     skipped: list[Skipped] = []
+    notes: list[str] = []
     for name, split in splits.items():
         side = "" if len(splits) == 1 else SPLIT_NAMES.get(name.casefold())
         unlabelled = name.casefold() in WITHOUT_LABELS
@@ -55,11 +55,16 @@ def scan(data: str) -> Pool:
         own = [""] * len(split) if unlabelled else _labels(data, name, split, label)
         sources.append(HubImages.of(name, split, image))
         labels += own
-        sides += [side_of(side or "", text, f"{data}: {name} {r}") for r, text in enumerate(own)]
+        sides += [side or "" if text else "train" for text in own]
+        if side in ("val", "test") and (hidden := own.count("")):
+            notes.append(f"{hidden:,} images of {name} have no label: they train as unlabelled")
         groups += _texts(split, options["group"]) if "group" in options else [""] * len(own)
     if not labels:
-        raise UserError(f"{data}: no images in {', '.join(splits)}")
-    return assemble(
+        raise UserError(
+            f"{data}: no images in a split of a known name ({', '.join(splits)}); "
+            "name one: ?split=…"
+        )
+    pool = assemble(
         data,
         Joined(tuple(sources)),
         labels,
@@ -68,6 +73,7 @@ def scan(data: str) -> Pool:
         skipped=skipped,
         hint=f"the column {label} is empty",
     )
+    return replace(pool, notes=tuple(notes))
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,9 @@ import platformdirs
 
 from fewlabels.errors import UserError, one_line
 from fewlabels.pool import address
-from fewlabels.pool.pool import Pool, assemble
+from fewlabels.pool.pool import TORCHVISION, Pool, assemble
 from fewlabels.pool.source import Joined
 
-PREFIX = "torchvision:"
 # Constructed like the others, but without one class an image: attributes, boxes, pairs, films, …
 OTHER_TASKS = {
     "CelebA",
@@ -107,17 +106,21 @@ def scan(data: str) -> Pool:
         root = _downloaded(data, kind, options, sides)
     else:
         root = Path(given).expanduser().absolute()
-        data = address.unparse(PREFIX, name, {ROOT: str(root)} | options)
+        data = address.unparse(TORCHVISION, name, {ROOT: str(root)} | options)
     sources: list[NamedImages] = []
     labels: list[str] = []
     split: list[str] = []
+    notes: list[str] = []
     for side, own in sides:
         rows = _opened(data, kind, root, own)
         sources.append(NamedImages(side or "image", rows, root, "loader" in parameters))
         texts = _labels(data, rows)
         labels += texts
         split += ["train" if side in SIDES and not text else side for text in texts]
-    return assemble(data, Joined(tuple(sources)), labels, split, mirror=name not in WRITTEN)
+        if side in ("val", "test") and (hidden := texts.count("")):
+            notes.append(f"{hidden:,} images of {side} have no label: they train as unlabelled")
+    pool = assemble(data, Joined(tuple(sources)), labels, split, mirror=name not in WRITTEN)
+    return replace(pool, notes=tuple(notes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +180,7 @@ def _kind(data: str, name: str) -> Any:
 
     right = {one.casefold(): one for one in known}.get(name.casefold())
     if name not in known:
-        meant = f"did you mean {PREFIX}{right}?" if right else f"there are {', '.join(known)}"
+        meant = f"did you mean {TORCHVISION}{right}?" if right else f"there are {', '.join(known)}"
         raise UserError(f"{data}: not a torchvision set of images with one class each; {meant}")
     return getattr(datasets, name)
 
@@ -251,9 +254,10 @@ def _downloaded(
             if not folder.is_dir():  # another process was faster
                 raise
     except Exception as error:  # no network, no space, a wrong checksum, a set that is gone, …
+        local = address.unparse(TORCHVISION, kind.__name__, {ROOT: "DIR"})
         raise UserError(
             f"{data}: cannot be downloaded into {folder} ({one_line(error)}); if you have its "
-            f"files, name their folder: {address.unparse(PREFIX, kind.__name__, {ROOT: 'DIR'})}"
+            f"files, name their folder: {local}"
         ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)

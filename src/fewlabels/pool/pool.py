@@ -23,6 +23,8 @@ KINDS = (
     "torchvision:<name>, or the word digits"
 )
 
+HUB, TORCHVISION = "hf:", "torchvision:"  # what an address begins with
+
 DataNames = str | Path | Sequence[str | Path]  # what `Pool.scan` takes: one, or several
 
 
@@ -98,10 +100,10 @@ class Pool:
     def scan(cls, data: DataNames, to_train: bool = True) -> Pool:
         """The pool that DATA names; no image is decoded and nothing is written.
 
-        `data` is a folder, a CSV or Parquet table, a folder of Parquet shards, the URL
-        of one of these, `hf:<id>`, `torchvision:<name>`, or the word "digits" (a folder of that
-        name is `./digits`); or several of these, for one pool of all. Raises UserError when there
-        is no such thing or, `to_train`, when no classifier can be trained from it.
+        `data` is a folder, a CSV or Parquet table, a folder of Parquet shards, a URL of
+        Parquet, `hf:<id>`, `torchvision:<name>`, or the word "digits" (a folder of that name is
+        `./digits`); or several of these, for one pool of all. Raises UserError when there is no
+        such thing or, `to_train`, when no classifier can be trained from it.
         """
         pool = _scan(data)
         if to_train and pool.lacks:
@@ -137,9 +139,9 @@ def _scan(data: DataNames) -> Pool:
         return digits.scan()
     if "://" in str(data):
         return remote.scan(str(data))
-    if str(data).startswith(hub.PREFIX):
+    if str(data).startswith(HUB):
         return hub.scan(str(data))
-    if str(data).startswith(named.PREFIX):
+    if str(data).startswith(TORCHVISION):
         return named.scan(str(data))
     path = Path(data).expanduser()
     if not path.exists():
@@ -155,6 +157,11 @@ def _scan(data: DataNames) -> Pool:
     if path.suffix.lower() == ".parquet":
         return shards.scan_file(path)
     raise UserError(f"{data}: not a kind of data fewlabels reads; DATA may be {KINDS}")
+
+
+def is_path(data: str) -> bool:
+    """Whether DATA is a file or folder of this machine, by its form."""
+    return data != "digits" and "://" not in data and not data.startswith((HUB, TORCHVISION))
 
 
 def _is_parquet(name: str) -> bool:

@@ -32,6 +32,8 @@ def scan(url: str) -> Pool:
             found = patient(lambda: fs.find(path, detail=True), lambda: url)
     except FileNotFoundError:
         raise UserError(f"{url}: no such file or folder, or no right to see it") from None
+    inside = path.rstrip("/") + "/"
+    found = {name: about for name, about in found.items() if not _hidden(name.removeprefix(inside))}
     names = sorted(name for name in found if _is_parquet(name))
     if not names:
         raise UserError(
@@ -43,7 +45,6 @@ def scan(url: str) -> Pool:
         if names == [path]:
             pool = shards.scan_file(files[0])
         else:
-            inside = path.rstrip("/") + "/"
             folder = RemoteFolder(fs, path, {f.path.removeprefix(inside): f for f in files})
             others = [name.removeprefix(inside) for name in found if name not in set(names)]
             listing = Listing((), (*folder.files, *sorted(others)), ())
@@ -69,6 +70,10 @@ def _file_system(url: str) -> tuple[Any, str]:
 
 def _is_parquet(path: str) -> bool:
     return path.partition("?")[0].lower().endswith(".parquet")  # ? is of signed https addresses
+
+
+def _hidden(path: str) -> bool:
+    return any(part.startswith(".") for part in path.split("/"))
 
 
 def _size(about: dict[str, Any]) -> int:

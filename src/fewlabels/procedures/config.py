@@ -16,6 +16,7 @@ from fewlabels.evaluate.predictions import TTA
 from fewlabels.methods import METHODS, resolve
 from fewlabels.models.initialise import Initialisation
 from fewlabels.models.scaling import BASES
+from fewlabels.pool.pool import is_path
 from fewlabels.procedures import probes, sequences
 from fewlabels.procedures.probes import FROZEN
 from fewlabels.procedures.sequences import SEQUENCES
@@ -277,7 +278,9 @@ class Config:
         if weights not in ("auto", "none"):
             weights = _absolute(weights)
         runs = [_absolute(run) for run in self.runs]
-        images = self.images if self.images in (None, "digits") else _absolute(self.images)
+        images = self.images
+        if images is not None and is_path(images):
+            images = _absolute(images)
         found = replace(self, data=data, weights=weights, model=model, img_size=img_size)
         found = replace(found, runs=runs, images=images)
         if self.method in UNTRAINED:
