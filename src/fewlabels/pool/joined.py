@@ -105,13 +105,25 @@ def _same_files(pools: Sequence[Pool]) -> Iterator[tuple[int, int]]:
 
 
 def _real_paths(source: Files) -> Iterator[str]:
-    folders: dict[str, str] = {}  # resolved once each: few folders hold many files
+    known: dict[str, tuple[str, frozenset[str]]] = {}  # few folders hold many files
     for path in source.paths:
-        folder, name = os.path.split(os.path.join(source.root, path))
-        if folder not in folders:
-            folders[folder] = os.path.realpath(folder)
-        place = os.path.join(folders[folder], name)
-        yield os.path.realpath(place) if os.path.islink(place) else place
+        start = path.rfind("/") + 1
+        folder, name = path[:start], path[start:]
+        if folder not in known:
+            known[folder] = _real_folder(os.path.join(source.root, folder))
+        real, links = known[folder]
+        place = f"{real}/{name}"
+        yield os.path.realpath(place) if name in links else place
+
+
+def _real_folder(folder: str) -> tuple[str, frozenset[str]]:
+    """Where a folder really lies, and the names of the links in it."""
+    real = os.path.realpath(folder)
+    try:
+        with os.scandir(real) as entries:
+            return real, frozenset(entry.name for entry in entries if entry.is_symlink())
+    except OSError:  # its files cannot be told then either
+        return real, frozenset()
 
 
 def _need_same(where: str, what: str, one: str, other: str) -> None:
