@@ -279,3 +279,31 @@ def test_a_place_that_cannot_be_written_is_told(
         CIFAR10, "download", lambda self: self.train and write_cifar10(Path(self.root))
     )
     assert "(Not a directory" in user_error("torchvision:CIFAR10").replace("[Errno 20] ", "")
+
+
+def test_images_that_are_opened_but_not_decoded_give_their_files_bytes(tmp_path: Path) -> None:
+    folder = tmp_path / "caltech101/101_ObjectCategories"
+    files = [jpeg(folder / name / "image_0001.jpg", n) for n, name in enumerate(("ant", "bee"))]
+    jpeg(folder / "BACKGROUND_Google/image_0001.jpg", 9)
+    pool = Pool.scan(f"torchvision:Caltech101?root={tmp_path}")
+    assert pool.classes == ("ant", "bee")
+    assert [pool.source.read(row) for row in range(2)] == files
+
+
+def test_sets_that_decode_their_files_give_png(tmp_path: Path) -> None:
+    base = tmp_path / "gtsrb"
+    for label in (0, 7):
+        folder = base / f"GTSRB/Training/{label:05d}"
+        folder.mkdir(parents=True)
+        Image.fromarray(noise(label, 6, 5, 3)).save(folder / "1.ppm")
+    (base / "GTSRB/Final_Test/Images").mkdir(parents=True)
+    Image.fromarray(noise(3, 6, 5, 3)).save(base / "GTSRB/Final_Test/Images/0.ppm")
+    (base / "GT-final_test.csv").write_text("Filename;ClassId\n0.ppm;7\n")
+    pool = Pool.scan(f"torchvision:GTSRB?root={tmp_path}")
+    assert pool.classes == ("0", "7")
+    assert pool.split.tolist() == ["train", "train", "test"]
+    assert pool.label.tolist() == [0, 1, 1]
+    np.testing.assert_array_equal(pixels(pool.source.read(1)), noise(7, 6, 5, 3))
+    (base / "GTSRB/Training/00000/1.ppm").write_bytes(b"damaged")
+    with pytest.raises(OSError, match="cannot identify image file"):
+        pool.source.read(0)

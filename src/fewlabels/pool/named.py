@@ -51,12 +51,13 @@ WRITTEN = {
     "SVHN",
     "USPS",
 }
+UNLABELLED = "unlabelled"
 # Our splits, and what torchvision's sets call them; of several words the first that a set knows.
 SIDES = {
     "train": ("train", "trainval", "train-standard"),
     "val": ("val", "valid"),
     "test": ("test",),
-    "unlabelled": ("unlabeled",),
+    UNLABELLED: ("unlabeled",),
 }
 # Parameters that we set ourselves, or that change what is asked of an image.
 OURS = {
@@ -114,9 +115,9 @@ def scan(data: str) -> Pool:
     for side, own in sides:
         rows = _opened(data, kind, root, own)
         sources.append(NamedImages(side or "image", rows, root, "loader" in parameters))
-        texts = _labels(data, rows)
+        texts = [""] * len(rows) if side == UNLABELLED else _labels(data, rows)
         labels += texts
-        split += ["train" if side in SIDES and not text else side for text in texts]
+        split += [side if text else "train" for text in texts]
         if side in ("val", "test") and (hidden := texts.count("")):
             notes.append(f"{hidden:,} images of {side} have no label: they train as unlabelled")
     pool = assemble(data, Joined(tuple(sources)), labels, split, mirror=name not in WRITTEN)
@@ -144,9 +145,12 @@ class NamedImages:
         if self.files:
             return Path(self.rows[row][0]).read_bytes()
         try:
+            image = self.rows[row][0]
+            if path := getattr(image, "filename", ""):  # opened, and not decoded yet
+                return Path(path).read_bytes()
             file = io.BytesIO()
-            self.rows[row][0].save(file, "PNG")
-        except Exception as error:  # a damaged file: torchvision's set has decoded it
+            image.save(file, "PNG")
+        except Exception as error:  # a damaged file, which its set has decoded
             raise OSError(one_line(error)) from error
         return file.getvalue()
 
