@@ -255,3 +255,11 @@ def test_hidden_labels_of_a_test_split_are_told(tmp_path: Path) -> None:
     pool = Pool.scan(f"hf:{tmp_path}/set")
     assert sorted(pool.split.tolist()) == ["test"] + ["train"] * 4
     assert pool.notes == ("2 images of test have no label: they train as unlabelled",)
+
+
+def test_several_labels_an_image(tmp_path: Path) -> None:
+    kinds = {"tags": {"feature": ANIMALS, "_type": "List"}}
+    shard(tmp_path / "set/train.parquet", 0, {"tags": [[0, 1], [1], []]}, kinds)
+    pool = Pool.scan(f"hf:{tmp_path}/set", to_train=False)
+    assert pool.task == "multi"
+    assert [pool.label_text(row) for row in range(3)] == ["ant|zebra", "ant", "|"]

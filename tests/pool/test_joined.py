@@ -10,6 +10,7 @@ from conftest import Paint
 
 from fewlabels.errors import UserError
 from fewlabels.pool import Pool
+from fewlabels.pool.joined import join
 from fewlabels.pool.source import Encoded, Joined
 from fewlabels.pool.split import assign
 
@@ -192,3 +193,23 @@ def test_the_later_of_two_may_know_the_split(tmp_path: Path) -> None:
     table = write(tmp_path / "t.csv", text.encode())
     pool = Pool.scan([tmp_path / "photos", table])
     assert told(pool) == {"ant/a.png": ("ant", "train"), "bee/b.png": ("bee", "")}
+
+
+def test_one_place_with_several_labels_an_image_makes_all_so(tmp_path: Path) -> None:
+    write(tmp_path / "photos/ant/a.png", b"a")
+    for name in "bcd":
+        write(tmp_path / f"{name}.png", name.encode())
+    table = write(tmp_path / "t.csv", b"image,label\nb.png,ant|bee\nc.png,|\nd.png,\n")
+    pool = Pool.scan([tmp_path / "photos", table], to_train=False)
+    assert pool.task == "multi"
+    assert [pool.label_text(row) for row in range(4)] == ["ant", "ant|bee", "|", ""]
+
+
+def test_classes_and_numbers_cannot_be_joined(tmp_path: Path) -> None:
+    write(tmp_path / "photos/ant/a.png", b"a")
+    write(tmp_path / "b.png", b"b")
+    numbers = Pool.scan(
+        write(tmp_path / "t.csv", b"image,label\nb.png,1.5\n"), task="regression", to_train=False
+    )
+    with pytest.raises(UserError, match="labels of different kinds cannot be joined: single"):
+        join([Pool.scan(tmp_path / "photos", to_train=False), numbers])

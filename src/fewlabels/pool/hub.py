@@ -2,22 +2,26 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from fewlabels.errors import UserError, one_line
 from fewlabels.pool import address
+from fewlabels.pool.labels import BAR
 from fewlabels.pool.pool import HUB, SPLIT_NAMES, UNLABELLED_NAMES, Pool, Skipped, assemble
 from fewlabels.pool.source import Joined
-from fewlabels.pool.table import cell_text, number_groups
+from fewlabels.pool.table import number_groups
+from fewlabels.pool.texts import as_texts, told
 
 FORM = "hf:<id>[:config][@revision]"
 OPTIONS = ("image", "label", "group", "split")
 WITHOUT_LABELS = (*UNLABELLED_NAMES, "unsupervised")
 
 
-def scan(data: str) -> Pool:
+def scan(data: str, task: str | None = None) -> Pool:
     """The Pool of `hf:<id>[:config][@revision][?label=COLUMN&…]`. Raises UserError.
 
     The images stay encoded, in files that are mapped and not loaded. A split of a known name takes
@@ -52,7 +56,7 @@ def scan(data: str) -> Pool:
         if side is None and not unlabelled:
             skipped.append(Skipped(name, "no split that is known; name it: ?split=" + name))
             continue
-        own = [""] * len(split) if unlabelled else _labels(data, name, split, label)
+        own = [""] * len(split) if unlabelled else _labels(data, split, label)
         sources.append(HubImages.of(name, split, image))
         labels += own
         sides += [side or "" if text else "train" for text in own]
@@ -64,16 +68,17 @@ def scan(data: str) -> Pool:
             f"{data}: no images in a split of a known name ({', '.join(splits)}); "
             "name one: ?split=…"
         )
-    pool = assemble(
+    return assemble(
         data,
         Joined(tuple(sources)),
         labels,
         sides,
-        group=number_groups(groups),
+        group=number_groups(as_texts(groups)),
         skipped=skipped,
         hint=f"the column {label} is empty",
+        task=task,
+        notes=notes,
     )
-    return replace(pool, notes=tuple(notes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,12 +143,10 @@ def _image_column(data: str, features: Any, asked: str | None) -> str:
 
 
 def _label_column(data: str, features: Any, asked: str | None) -> str:
-    """The column asked for; or the only ClassLabel; or else the column named label."""
-    from datasets import ClassLabel
-
+    """The column asked for; or the only one of classes; or else the column named label."""
     if asked is not None and asked not in features:
         raise _no_column(data, asked, features)
-    found = [name for name, kind in features.items() if isinstance(kind, ClassLabel)]
+    found = [name for name, kind in features.items() if _class_names(kind)]
     return asked or _only(data, "label", found or [n for n in features if n == "label"], features)
 
 
@@ -163,24 +166,37 @@ def _no_column(data: str, name: str, features: Any) -> UserError:
     return UserError(f"{data}: no column {name!r} (found: {', '.join(features)})")
 
 
-def _labels(data: str, name: str, split: Any, column: str) -> list[str]:
-    """Class names [N]; "" where the label is null or -1."""
-    from datasets import ClassLabel, Value
+def _class_names(kind: Any) -> list[str]:
+    """Of a column of classes, one or several an image; none for any other."""
+    from datasets import ClassLabel
 
-    kind = split.features[column]
-    if isinstance(kind, ClassLabel):
-        names = dict(enumerate(kind.names))
-        return [names.get(-1 if n is None else n, "") for n in _values(split, column)]
-    if not isinstance(kind, Value):
-        raise UserError(f"{data}: the column {column!r} is {kind}; it is one class an image")
-    texts = _texts(split, column)
-    return ["" if text == "-1" else text for text in texts]
+    kind = getattr(kind, "feature", kind)  # of a list
+    return list(kind.names) if isinstance(kind, ClassLabel) else []
+
+
+def _labels(data: str, split: Any, column: str) -> list[str]:
+    """Labels as text [N]; "" where one is null or -1, and a bar after each of several."""
+    names = _class_names(split.features[column])
+    if not names:
+        try:
+            return ["" if text == "-1" else text for text in _texts(split, column)]
+        except pa.ArrowException:
+            kind = split.features[column]
+            raise UserError(f"{data}: the column {column!r} is {kind}, no label") from None
+
+    def text(value: int | list[int] | None) -> str:
+        if isinstance(value, list):
+            return "".join(names[number] + BAR for number in value) or BAR
+        return "" if value is None or value < 0 else names[value]
+
+    return [text(value) for batch in _batches(split, column) for value in batch.to_pylist()]
 
 
 def _texts(split: Any, column: str) -> list[str]:
-    return [cell_text(value) for value in _values(split, column)]
+    return [text for batch in _batches(split, column) for text in told(batch).to_pylist()]
 
 
-def _values(split: Any, column: str) -> Iterator[Any]:
+def _batches(split: Any, column: str) -> Iterator[Any]:
+    """A column as arrow arrays."""
     for batch in split.select_columns([column]).with_format("arrow").iter(batch_size=10_000):
-        yield from batch[column].to_pylist()
+        yield batch[column].combine_chunks()

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabels.errors import UserError
-from fewlabels.pool.pool import Pool, Skipped, assemble
+from fewlabels.pool.pool import MULTI, REGRESSION, SINGLE, Pool, Skipped, assemble
 from fewlabels.pool.source import Files, Joined, ParquetImages, Source, Subset
 
 
@@ -69,9 +69,20 @@ def join(pools: Sequence[Pool]) -> Pool:
         group=None if group is None else group[kept],
         skipped=skipped,
         mirror=all(pool.mirror for pool in pools),
+        task=_task(pools),
+        notes=[*(note for pool in pools for note in pool.notes), *_case_notes(pools)],
     )
-    notes = (*(note for pool in pools for note in pool.notes), *_case_notes(pools))
+    notes = tuple(dict.fromkeys(joined.notes))  # the joint pool may say what one of them has said
     return replace(joined, parts=tuple(pool.origin for pool in pools), notes=notes)
+
+
+def _task(pools: Sequence[Pool]) -> str:
+    """Of all their labels together; UserError where some are classes and some are numbers."""
+    tasks = {pool.task: pool.origin for pool in pools if (pool.label >= 0).any()}
+    if REGRESSION in tasks and len(tasks) > 1:
+        told = " and ".join(f"{task} ({origin})" for task, origin in tasks.items())
+        raise UserError(f"labels of different kinds cannot be joined: {told}")
+    return next((task for task in (MULTI, REGRESSION) if task in tasks), SINGLE)
 
 
 def _need_apart(pools: Sequence[Pool]) -> None:
@@ -132,7 +143,9 @@ def _need_same(where: str, what: str, one: str, other: str) -> None:
 
 
 def _label_texts(pool: Pool) -> NDArray[np.object_]:
-    return np.array([*pool.classes, ""], dtype=np.object_)[pool.label]
+    if pool.target is None:
+        return np.array([*pool.classes, ""], dtype=np.object_)[pool.label]
+    return np.array([pool.label_text(row) for row in range(len(pool))], dtype=np.object_)
 
 
 def _groups(pools: Sequence[Pool]) -> NDArray[np.int64] | None:

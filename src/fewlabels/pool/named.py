@@ -13,7 +13,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,7 @@ def names() -> tuple[str, ...]:
     )
 
 
-def scan(data: str) -> Pool:
+def scan(data: str, task: str | None = None) -> Pool:
     """The Pool of `torchvision:<name>[?option=value&…]`. Raises UserError.
 
     Downloaded once, into the user's cache folder; with `?root=DIR` read from there. Other options
@@ -120,8 +120,15 @@ def scan(data: str) -> Pool:
         split += [side if text else "train" for text in texts]
         if side in ("val", "test") and (hidden := texts.count("")):
             notes.append(f"{hidden:,} images of {side} have no label: they train as unlabelled")
-    pool = assemble(data, Joined(tuple(sources)), labels, split, mirror=name not in WRITTEN)
-    return replace(pool, notes=tuple(notes))
+    return assemble(
+        data,
+        Joined(tuple(sources)),
+        labels,
+        split,
+        mirror=name not in WRITTEN,
+        task=task,
+        notes=notes,
+    )
 
 
 @dataclass(frozen=True, eq=False)

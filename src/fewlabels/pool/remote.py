@@ -1,10 +1,12 @@
 """Parquet shards behind a URL (s3://, gs://, https://, hf://, memory://, …), through fsspec."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from fewlabels.errors import UserError, one_line
 from fewlabels.pool import shards
+from fewlabels.pool.columns import find_columns
 from fewlabels.pool.folder import Listing
 from fewlabels.pool.pool import Pool
 from fewlabels.pool.remote_file import (
@@ -14,10 +16,9 @@ from fewlabels.pool.remote_file import (
     prefetch,
     with_metadata,
 )
-from fewlabels.pool.table import COLUMNS
 
 
-def scan(url: str) -> Pool:
+def scan(url: str, task: str | None = None) -> Pool:
     """The Pool of a Parquet file, or of a folder of shards, behind a URL. Raises UserError.
 
     Of each file the footer and the columns beside the pixels are read, those of all files together;
@@ -40,15 +41,15 @@ def scan(url: str) -> Pool:
             f"{url}: no .parquet file there; of what lies behind a URL, only Parquet is read"
         )
     files = with_metadata([RemoteFile(fs, name, _size(found[name])) for name in names])
-    prefetch(files, _beside_pixels)
+    prefetch(files, _wanted)
     try:
         if names == [path]:
-            pool = shards.scan_file(files[0])
+            pool = shards.scan_file(files[0], task)
         else:
             folder = RemoteFolder(fs, path, {f.path.removeprefix(inside): f for f in files})
             others = [name.removeprefix(inside) for name in found if name not in set(names)]
             listing = Listing((), (*folder.files, *sorted(others)), ())
-            pool = shards.scan_folder(folder, listing)
+            pool = shards.scan_folder(folder, listing, task)
     finally:
         for file in files:
             file.known.clear()
@@ -81,6 +82,8 @@ def _size(about: dict[str, Any]) -> int:
     return -1 if size is None else int(size)
 
 
-def _beside_pixels(column: str) -> bool:
-    """Whether a column, by its dotted path, is one that `shards` reads when it scans."""
-    return column != "image.bytes" and column.split(".")[0] in COLUMNS
+def _wanted(file: RemoteFile) -> Callable[[str], bool]:
+    """Which columns, by dotted paths, `shards` reads of a file when it scans."""
+    columns = find_columns(file, file.metadata.schema.to_arrow_schema().names)
+    image = columns.name["image"]
+    return lambda column: column == f"{image}.path" or column.split(".")[0] in columns.others

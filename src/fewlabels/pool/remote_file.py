@@ -156,11 +156,14 @@ def with_metadata(files: Sequence[RemoteFile]) -> list[RemoteFile]:
     return found
 
 
-def prefetch(files: Sequence[RemoteFile], wants: Callable[[str], bool]) -> None:
-    """Gets the columns whose dotted path is wanted, of all files together, into their `known`."""
+def prefetch(
+    files: Sequence[RemoteFile], wanted: Callable[[RemoteFile], Callable[[str], bool]]
+) -> None:
+    """Gets columns of all files together, into `known`: those whose path `wanted(file)` takes."""
     ranges = []
     for file in files:
         chunks = []
+        wants = wanted(file)
         for group in range(file.metadata.num_row_groups):
             row_group = file.metadata.row_group(group)
             for number in range(row_group.num_columns):

@@ -42,19 +42,23 @@ def content_digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def shown(name: str) -> str:
+    """A file's name as text: one that is not UTF-8 is escaped, to fit tables, JSON, terminals."""
+    return os.fsencode(name).decode(errors="backslashreplace")
+
+
 @dataclass(frozen=True)
 class Files:
     """One file an image; `paths` are relative to `root` (with `/`) or absolute."""
 
     root: Path
-    paths: tuple[str, ...]
+    paths: Sequence[str]
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def name(self, row: int) -> str:
-        # a name that is not UTF-8 is shown escaped: it must fit into tables, JSON and terminals
-        return os.fsencode(self.paths[row]).decode(errors="backslashreplace")
+        return shown(self.paths[row])
 
     def read(self, row: int) -> bytes:
         return (self.root / self.paths[row]).read_bytes()
@@ -133,16 +137,19 @@ def open_parquet(file: Path | RemoteFile) -> Any:
 
 
 class ParquetImages:
-    """The rows of several Parquet files one after the other; `image` is struct{bytes, path}.
+    """The rows of several Parquet files one after the other; `column` is struct{bytes, path}.
 
     A row group is decoded at the first row asked of it and kept while all that are kept fit in
     `KEPT_BYTES`, so reading in row order decodes each once.
     """
 
-    def __init__(self, files: Sequence[Path | RemoteFile], names: Sequence[str]) -> None:
+    def __init__(
+        self, files: Sequence[Path | RemoteFile], names: Sequence[str], column: str = "image"
+    ) -> None:
         """`names` [N]: one a row, over all files. Raises OSError or ValueError on a broken file."""
         self.files = tuple(files)
-        self.names = tuple(names)
+        self.names = names
+        self.column = column
         # One entry a row group: which file, which group in it. `starts[i]` is its first row.
         self._groups: list[tuple[int, int]] = []
         starts = [0]
@@ -186,7 +193,7 @@ class ParquetImages:
                 file, group = self._groups[number]
                 try:
                     with open_parquet(self.files[file]) as table:
-                        column = table.read_row_group(group, columns=["image"]).column("image")
+                        column = table.read_row_group(group, columns=[self.column])[0]
                 except pa.ArrowInvalid as error:
                     raise OSError(f"{self.files[file].name}: {error}") from error
                 self._kept[number] = column
