@@ -32,7 +32,9 @@ def scan(url: str, task: str | None = None) -> Pool:
         else:
             found = patient(lambda: fs.find(path, detail=True), lambda: url)
     except FileNotFoundError:
-        raise UserError(f"{url}: no such file or folder, or no right to see it") from None
+        raise UserError(
+            f"{url}: no such file or folder there, or no connection or right to see it"
+        ) from None
     inside = path.rstrip("/") + "/"
     found = {name: about for name, about in found.items() if not _hidden(name.removeprefix(inside))}
     names = sorted(name for name in found if _is_parquet(name))
