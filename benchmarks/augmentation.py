@@ -54,11 +54,11 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from fewlabels.augment.policy import Policy
 from fewlabels.augment.views import Augmenter, compile_kernel
-from fewlabels.models.torchvision_repair import repair
 from fewlabels.pixels import cache
 from fewlabels.pixels.loader import Stream, prefetch
 from fewlabels.pixels.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from fewlabels.pool.source import Files
+from fewlabels.torchvision_repair import repair
 
 repair()  # here, not in main(): worker processes may import this file before torchvision
 

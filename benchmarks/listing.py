@@ -25,7 +25,7 @@ from torch import nn
 from fewlabels.errors import one_line
 from fewlabels.models import anatomy, catalog, from_torchvision, listing
 from fewlabels.models.listing import CLASSES, Entry
-from fewlabels.models.torchvision_repair import repair
+from fewlabels.torchvision_repair import repair
 
 repair()
 

@@ -33,9 +33,9 @@ import torch
 from torch import Tensor, nn
 
 from fewlabels.models import catalog
-from fewlabels.models.torchvision_repair import repair
 from fewlabels.pixels import cache
 from fewlabels.pool.pool import Pool
+from fewlabels.torchvision_repair import repair
 
 SIZE = 32
 GIVEN = {"algorithm": "fixmatch", "net": "cnn_small", "dataset": "none", "img_size": SIZE}

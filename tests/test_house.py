@@ -11,6 +11,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "fewlabels"
 HOUSE = [
     "errors",
     "settings",
+    "torchvision_repair",
     "pool",
     "pixels",
     "augment",

@@ -37,7 +37,7 @@ from fewlabels.models.catalog import ENSEMBLE
 from fewlabels.models.choose import choose
 from fewlabels.pixels import cache
 from fewlabels.pixels.preprocess import Preprocess
-from fewlabels.pool.pool import Pool, Skipped, scan_images
+from fewlabels.pool.pool import DataNames, Pool, Skipped, scan_images
 from fewlabels.procedures import (
     distil,
     ensemble,
@@ -98,7 +98,7 @@ class Run:
 
 
 def train(
-    data: Pool | str | Path,
+    data: Pool | DataNames,
     *,
     out: str | Path | None = None,
     time_limit: str | float | None = None,
@@ -115,9 +115,8 @@ def train(
     Raises UserError for bad input, and leaves no run folder then.
     """
     clock = clock or Clock()
-    pool = data if isinstance(data, Pool) else None
     fixed: dict[str, Any] = {
-        "data": pool.origin if pool else str(data),
+        "data": _named(data),
         "time_limit": None if time_limit is None else seconds(time_limit),
     }
     runs = settings.get("runs", ())
@@ -125,7 +124,7 @@ def train(
         fixed["runs"] = [str(one.path if isinstance(one, Run) else one) for one in runs]
     config = make(Config, settings | fixed, where)
     _take_part(config)
-    pool = pool or Pool.scan(data)  # type: ignore[arg-type]
+    pool = data if isinstance(data, Pool) else Pool.scan(data)
     if pool.lacks:
         raise UserError(f"{pool.origin}: {pool.lacks}")
     started = _start(config, pool)
@@ -177,7 +176,7 @@ def distill(
     runs: Run | str | Path | Sequence[Run | str | Path],
     *,
     model: str,
-    data: Pool | str | Path | None = None,
+    data: Pool | DataNames | None = None,
     labels: bool = True,
     **settings: Any,
 ) -> Run:
@@ -221,7 +220,7 @@ class Search:
 
 
 def search(
-    data: Pool | str | Path,
+    data: Pool | DataNames,
     *,
     what: str = "augmentation",
     trials: int = 30,
@@ -253,16 +252,15 @@ def search(
     own = {"operations": operations, "phi": phi}  # of one kind of search each
     given = {name: value for name, value in own.items() if value is not None}
     plan = _plan({"what": what, "trials": trials, "folds": folds} | given, where)
-    pool = data if isinstance(data, Pool) else None
     fixed = {
-        "data": pool.origin if pool else str(data),
+        "data": _named(data),
         "method": "supervised",
         "steps": steps,
         "settings": {"view": "strong"},
     }
     config = plan.settings(make(Config, settings | fixed, where))
     _take_part(config)
-    pool = pool or Pool.scan(data)  # type: ignore[arg-type]
+    pool = data if isinstance(data, Pool) else Pool.scan(data)
     started = _start(config, pool)
     there = out is not None and Path(out).exists()
     folder = RunFolder.create(Path(out) if out else None, searching.HOME)
@@ -301,6 +299,15 @@ def resume_search(
         started = _start(config, pool)
         folder.write_config(started.config.to_dict() | {"search": asdict(plan)})
         return _search(started, plan, folder, console, clock, limit)
+
+
+def _named(data: Pool | DataNames) -> str | list[str]:
+    """What a run's settings say of its images."""
+    if isinstance(data, Pool):
+        return list(data.parts) or data.origin
+    if isinstance(data, str | Path):
+        return str(data)
+    return [str(one) for one in data] if len(data) > 1 else str(data[0])
 
 
 def _plan(values: dict[str, Any], where: str) -> searching.Plan:
@@ -669,7 +676,7 @@ def _start(config: Config, pool: Pool) -> Started:
     size = asked or image_size(side, built.size, built.fixed, device, spent)
     built = ready(built, name, size, classes, config)
     tuned = built.weights != "none"
-    resolved = config.resolved(pool.origin, name, size, tuned, pool.mirror)
+    resolved = config.resolved(_named(pool), name, size, tuned, pool.mirror)
     resolved = replace(resolved, devices=fabric.world_size)
     if config.method in ROUNDS:
         self_train.need_students(resolved, classes)
@@ -688,6 +695,7 @@ def _introduction(data: Data, config: Config, folder: RunFolder, *notes: str) ->
         f"{folder.path}: {len(data.labelled):,} labelled, {len(data.unlabelled):,} unlabelled, "
         f"{test}, {len(data.pool.classes)} classes; {config.model} at {config.img_size} px"
     ]
+    lines += data.pool.notes
     lines += [f"left out: {item.name} ({item.reason})" for item in data.skipped[:5]]
     if len(data.skipped) > 5:
         lines.append(f"left out: {len(data.skipped) - 5} more; the report lists them")

@@ -35,9 +35,11 @@ app = typer.Typer(
 )
 
 Data = Annotated[
-    str,
+    list[str],
     typer.Argument(
-        metavar="DATA", help="A folder of images, a .csv table, Parquet, or the word digits."
+        metavar="DATA…",
+        help="A folder of images, a .csv table, Parquet, its URL, hf:<id>, torchvision:<name>, or "
+        "the word digits; several are joined.",
     ),
 ]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/1.")]
@@ -90,7 +92,7 @@ def check(
 
 @app.command()
 def train(
-    data: Annotated[str | None, typer.Argument(metavar="DATA", help="See check.")] = None,
+    data: Annotated[list[str] | None, typer.Argument(metavar="[DATA…]", help="See check.")] = None,
     method: Annotated[
         str | None,
         typer.Option(
@@ -258,16 +260,16 @@ def train(
         settings = _merge(read_recipe(recipe), settings)
         if reserved := {"out", "console", "clock", "where", "path"} & settings.keys():
             raise UserError(f"-c {recipe}: no setting is named '{reserved.pop()}'")
-        data = data or settings.pop("data", None)
-        settings.pop("data", None)
+        named = settings.pop("data", None)
+        data = data or (named if isinstance(named, list) else named and [named])
     if resume is not None:
         if out is not None and out.absolute() != resume.absolute():
             raise UserError(f"--resume {resume} --out {out}: a run goes on in its own folder")
-        again = settings if data is None else {"data": data} | settings
+        again = {"data": data if len(data) > 1 else data[0]} | settings if data else settings
         run = api.resume(resume, console=console, **again)
     else:
-        if data is None:
-            raise UserError("train: name DATA: a folder, a .csv table, Parquet, or digits")
+        if not data:
+            raise UserError("train: name DATA: a folder, a .csv table, Parquet, hf:<id>, or digits")
         where = "train" if recipe is None else f"-c {recipe}"
         run = api.train(data, out=out, console=console, clock=CLOCK, where=where, **settings)
     _show(run, console)

@@ -56,7 +56,7 @@ def one_of(name: str, value: str, among: tuple[str, ...]) -> None:
 def _words(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return " or ".join(map(str, get_args(kind)))
-    return _WORDS.get(kind) or str(kind.__name__)
+    return _WORDS.get(get_origin(kind) or kind) or str(kind.__name__)
 
 
 def _is(value: Any, kind: Any) -> bool:
@@ -66,4 +66,4 @@ def _is(value: Any, kind: Any) -> bool:
         return kind is bool
     if kind is float:
         return isinstance(value, int | float) and math.isfinite(value)
-    return isinstance(value, kind)
+    return isinstance(value, get_origin(kind) or kind)

@@ -20,8 +20,8 @@ from fewlabels.deploy import artefact, library
 from fewlabels.deploy.backbone import write_backbone
 from fewlabels.errors import UserError
 from fewlabels.models import catalog, structure
-from fewlabels.models.torchvision_repair import repair
 from fewlabels.pixels.preprocess import Preprocess
+from fewlabels.torchvision_repair import repair
 from fewlabels.training import checkpoint
 from fewlabels.training.folder import RunFolder
 

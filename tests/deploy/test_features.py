@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from fewlabels.deploy.classifier import Classifier
 from fewlabels.models import catalog
-from fewlabels.models.torchvision_repair import repair
 from fewlabels.pixels.preprocess import Preprocess
+from fewlabels.torchvision_repair import repair
 
 SIDE = 64
 

@@ -19,7 +19,7 @@ from fewlabels.errors import UserError
 from fewlabels.models import catalog, from_timm
 from fewlabels.models.built import reachable
 from fewlabels.models.cnn_small import CnnSmall
-from fewlabels.models.torchvision_repair import repair
+from fewlabels.torchvision_repair import repair
 
 LOOK_UP = socket.getaddrinfo
 
@@ -265,7 +265,7 @@ import time
 import sys
 from fewlabels.models import catalog, from_timm
 from fewlabels.models.built import reachable
-from fewlabels.models.torchvision_repair import repair
+from fewlabels.torchvision_repair import repair
 repair()
 began = time.monotonic()
 print(catalog.build(sys.argv[1], 3).note)

@@ -6,7 +6,7 @@ from torch import nn
 
 from fewlabels.errors import UserError
 from fewlabels.models.efficientnet import PUBLISHED, efficientnet, efficientnet_l2
-from fewlabels.models.torchvision_repair import repair
+from fewlabels.torchvision_repair import repair
 
 
 def published(name: str) -> nn.Module:

@@ -11,7 +11,7 @@ import torch
 from fewlabels.errors import UserError
 from fewlabels.models import anatomy, catalog, from_torchvision, listing
 from fewlabels.models.listing import Entry
-from fewlabels.models.torchvision_repair import repair
+from fewlabels.torchvision_repair import repair
 
 OURS = [entry for entry in listing.entries() if entry.source == "fewlabels"]
 

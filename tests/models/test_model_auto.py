@@ -96,7 +96,7 @@ def test_without_weights_nothing_is_fetched(shelf: Shelf) -> None:
 
 
 def test_the_models_exist() -> None:
-    from fewlabels.models.torchvision_repair import repair
+    from fewlabels.torchvision_repair import repair
 
     repair()
     import timm

@@ -16,7 +16,7 @@ except RuntimeError:
     whole = False
 
 import torch
-from fewlabels.models.torchvision_repair import _declared, repair
+from fewlabels.torchvision_repair import _declared, repair
 first = repair()
 held = len(_declared)
 again = repair()
@@ -57,7 +57,7 @@ FAKES = """
 import importlib, json, sys
 from pathlib import Path
 import torch
-from fewlabels.models.torchvision_repair import repair
+from fewlabels.torchvision_repair import repair
 said = {}
 for folder in sorted(Path(sys.argv[1]).iterdir()):
     sys.path.insert(0, str(folder))

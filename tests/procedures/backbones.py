@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from fewlabels.models.torchvision_repair import repair
+from fewlabels.torchvision_repair import repair
 
 
 def backbone(folder: Path, seed: int = 3, **more: Any) -> str:

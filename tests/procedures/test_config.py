@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -168,3 +169,12 @@ def test_what_was_resolved_for_pretrained_weights_is_not_for_random_ones() -> No
     assert (plain.lr, plain.layer_decay, plain.norms) == (0.003, None, "learn")
     assert plain.weights == "none"
     assert settled(Config("photos", lr=0.01), tuned=True).untuned().lr == 0.01
+
+
+def test_addresses_stay_as_they_are_and_paths_become_absolute(tmp_path: Path) -> None:
+    asked = Config("x", method="distill", runs=["r"])
+    for images in ("digits", "hf:x/y", "torchvision:MNIST", "s3://bucket/set"):
+        config = replace(asked, images=images).resolved("x", "cnn_small", 32, False, True)
+        assert config.images == images
+    config = replace(asked, images="more").resolved("x", "cnn_small", 32, False, True)
+    assert config.images == str(Path("more").absolute())

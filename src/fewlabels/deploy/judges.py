@@ -120,13 +120,13 @@ def _learnt(run: Path) -> set[str]:
     return {row["digest"] for row in rows if row["used"] in LEARNT}
 
 
-def _own(run: Path) -> tuple[str, dict[str, str]]:
+def _own(run: Path) -> tuple[str | list[str], dict[str, str]]:
     """Where the run's images lie, and the digests of its test images by name. UserError where it
     has none."""
     own = {row["name"]: row["digest"] for row in _splits(run) if row["used"] == "test"}
     if not own:
         raise UserError(f"{run}: has no test images; name labelled DATA")
-    return str(RunFolder.open(run).read_config()["data"]), own
+    return RunFolder.open(run).read_config()["data"], own
 
 
 def _splits(run: Path) -> list[dict[str, str]]:

@@ -13,7 +13,7 @@ from fewlabels.deploy.artefact import Saved
 from fewlabels.errors import UserError
 from fewlabels.models.built import head
 from fewlabels.models.from_torchvision import INCEPTION
-from fewlabels.models.torchvision_repair import repair
+from fewlabels.torchvision_repair import repair
 from fewlabels.training.folder import write_text
 
 WEIGHTS, CONFIG, ABOUT = "model.safetensors", "config.json", "about.json"

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from fewlabels.errors import UserError
 from fewlabels.models.branches import observe
-from fewlabels.models.torchvision_repair import repair
 from fewlabels.settings import between
+from fewlabels.torchvision_repair import repair
 
 Pair = tuple[int, ...]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from fewlabels.models.torchvision_repair import repair
 from fewlabels.settings import between
+from fewlabels.torchvision_repair import repair
 
 # Table 1, stages 2 to 8: expansion, kernel, stride, channels in, channels out, blocks. The stem has
 # the first row's channels in; the last convolution has four times the last row's channels out.

@@ -10,7 +10,7 @@ from typing import Any
 
 from fewlabels.errors import UserError, one_line
 from fewlabels.models.built import Built, blank_head, near, reachable, without_weights
-from fewlabels.models.torchvision_repair import repair
+from fewlabels.torchvision_repair import repair
 
 HUB = "https://huggingface.co"
 PREFIXES = ("timm:", "hf-hub:", "local-dir:")

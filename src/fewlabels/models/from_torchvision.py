@@ -8,7 +8,7 @@ from torch import nn
 from fewlabels.errors import UserError, one_line
 from fewlabels.models.auxiliary import keep_auxiliary
 from fewlabels.models.built import Built, blank_head, head, reachable, without_weights
-from fewlabels.models.torchvision_repair import repair
+from fewlabels.torchvision_repair import repair
 
 INCEPTION = ("googlenet", "inception_v3")  # with auxiliary classifiers and a scaling of their own
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from fewlabels.errors import UserError
 from fewlabels.pool.pool import (
     FORMATS,
+    SINGLE,
     SPLIT_NAMES,
     SUFFIXES,
     UNLABELLED_NAMES,
@@ -14,7 +15,7 @@ from fewlabels.pool.pool import (
     Skipped,
     assemble,
 )
-from fewlabels.pool.source import Files
+from fewlabels.pool.source import Files, shown
 
 # What operating systems and file servers leave behind; it never was the user's.
 LITTER = frozenset({"__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini", "$RECYCLE.BIN"})
@@ -79,8 +80,11 @@ def unread_format(name: str) -> str:
     return f"not an image format that is read ({FORMATS})" if "." in name else "not an image"
 
 
-def scan(root: Path, listing: Listing) -> Pool:
-    """The Pool of a folder of images. Raises UserError."""
+def scan(root: Path, listing: Listing, task: str | None = None) -> Pool:
+    """The Pool of a folder of images. Raises UserError.
+
+    A folder is one class, whatever its name holds, unless `task` says otherwise.
+    """
     if not listing.images:
         raise UserError(f"{root}: no images in this folder; formats read: {FORMATS}")
     place = _place_in_splits if _has_splits(listing.images) else _place_in_flat
@@ -92,11 +96,14 @@ def scan(root: Path, listing: Listing) -> Pool:
             skipped.append(Skipped(path, reason))
         else:
             paths.append(path)
-            labels.append(label)
+            labels.append(shown(label))
             split.append(side)
-    tables = [name for name in listing.others if name.lower().endswith(".csv")]
+    tables = [name for name in listing.others if name.lower().endswith((".csv", ".tsv"))]
     hint = f"if {tables[0]} holds the labels, name it: {root / tables[0]}" if tables else ""
-    return assemble(str(root), Files(root, tuple(paths)), labels, split, skipped=skipped, hint=hint)
+    source = Files(root, tuple(paths))
+    return assemble(
+        str(root), source, labels, split, skipped=skipped, hint=hint, task=task or SINGLE
+    )
 
 
 def _has_splits(images: tuple[str, ...]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,23 @@ SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "va
 UNLABELLED_NAMES = ("unlabelled", "unlabeled")
 FORMATS = ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .dib .tif .tiff"
 SUFFIXES = frozenset(FORMATS.split())
-KINDS = "a folder of images, a .csv table, a .parquet file or folder, or the word digits"
+KINDS = (
+    "a folder of images, a .csv table, a .parquet file or folder, the URL of one, hf:<id>, "
+    "torchvision:<name>, or the word digits"
+)
+
+HUB, TORCHVISION = "hf:", "torchvision:"  # what an address begins with
+
+DataNames = str | Path | Sequence[str | Path]  # what `Pool.scan` takes: one, or several
+
+# What a label is: one class, any number of classes, or numbers.
+SINGLE, MULTI, REGRESSION = TASKS = ("single", "multi", "regression")
+# Why `train` refuses a pool; to be taken out where a task is wired.
+NOT_YET = {
+    SINGLE: "",
+    MULTI: "several labels an image (`|`); train takes one label an image so far",
+    REGRESSION: "numbers as labels; train takes one label an image so far",
+}
 
 
 @dataclass(frozen=True)
@@ -36,12 +52,17 @@ class Pool:
     origin: str  # what the user named: an absolute path, or "digits"
     source: Source
     classes: tuple[str, ...]  # sorted; in the order of numbers when all are integers
-    label: NDArray[np.int64]  # index into classes, -1 = unlabelled
+    label: NDArray[np.int64]  # index into classes (0 in other tasks than single), -1 = unlabelled
     split: NDArray[np.str_]  # "train", "val", "test", or "" = still to be split (split.assign)
     group: NDArray[np.int64] | None = None  # rows of one group stay on one side of a split
     skipped: tuple[Skipped, ...] = ()
     mirror: bool = True  # False where a mirrored image is another thing, as a digit is
     lacks: str = ""  # why no classifier can be trained from it
+    task: str = SINGLE
+    # multi: bool [N, K], which classes; regression: float64 [N, T]. Unlabelled: False, NaN.
+    target: NDArray[np.bool_] | NDArray[np.float64] | None = None
+    notes: tuple[str, ...] = ()  # what scan made of DATA that its owner may not expect
+    parts: tuple[str, ...] = ()  # the origins of the pools that this one was joined of
 
     def __len__(self) -> int:
         return len(self.label)
@@ -58,7 +79,26 @@ class Pool:
             label=self.label[rows],
             split=self.split[rows],
             group=None if self.group is None else self.group[rows],
+            target=None if self.target is None else self.target[rows],
         )
+
+    def without_labels(self, rows: NDArray[np.bool_]) -> Pool:
+        """The pool in which the images of this mask [N] are unlabelled."""
+        target = self.target
+        if target is not None:
+            nothing = False if self.task == MULTI else np.nan
+            target = np.where(rows[:, None], nothing, target)
+        return replace(self, label=np.where(rows, -1, self.label), target=target)
+
+    def label_text(self, row: int) -> str:
+        """The label of an image as a table has it: "cat", "cat|dog", "3.5"; "" = unlabelled."""
+        if self.label[row] < 0:
+            return ""
+        if self.target is None:
+            return self.classes[int(self.label[row])]
+        if self.task == MULTI:
+            return "|".join(self.classes[n] for n in np.flatnonzero(self.target[row])) or "|"
+        return "|".join(f"{value:.15g}" for value in self.target[row])
 
     def with_unlabelled(self, source: Source) -> Pool:
         """The pool with these images in the place of its own unlabelled training images."""
@@ -67,35 +107,59 @@ class Pool:
         group = own.group
         if group is not None:  # each a group of its own
             group = np.concatenate([group, group.max(initial=-1) + 1 + np.arange(count)])
+        target = own.target
+        if target is not None:
+            nothing = False if self.task == MULTI else np.nan
+            target = np.concatenate([target, np.full((count, target.shape[1]), nothing)])
         return replace(
             own,
-            source=Joined(own.source, source),
+            source=Joined((own.source, source)),
             label=np.concatenate([own.label, np.full(count, -1)]),
             split=np.concatenate([own.split, np.full(count, "train", own.split.dtype)]),
             group=group,
+            target=target,
         )
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """{split: {class: n, …, "unlabelled": n}} for the splits that have images."""
+        """{split: {class: n, …, "unlabelled": n}} for the splits that have images.
+
+        multi: an image counts in each of its classes, or as "no class". regression: "labelled" and
+        "unlabelled".
+        """
         result = {}
         for split in SPLITS:
-            label = self.label[self.split == split]
-            if len(label):
-                n = np.bincount(label + 1, minlength=len(self.classes) + 1).tolist()
-                result[split] = dict(
-                    zip((*self.classes, "unlabelled"), (*n[1:], n[0]), strict=True)
-                )
+            rows = self.split == split
+            if rows.any():
+                result[split] = self._counts(rows)
         return result
 
+    def _counts(self, rows: NDArray[np.bool_]) -> dict[str, int]:
+        label = self.label[rows]
+        unlabelled = int((label < 0).sum())
+        counts: dict[str, int]
+        if self.task == REGRESSION:
+            counts = {"labelled": len(label) - unlabelled}
+        elif self.target is None:
+            n = np.bincount(label[label >= 0], minlength=len(self.classes))
+            counts = dict(zip(self.classes, n.tolist(), strict=True))
+        else:
+            target = self.target[rows]
+            counts = dict(zip(self.classes, target.sum(0).tolist(), strict=True))
+            counts["no class"] = int((~target[label >= 0].any(1)).sum())
+        return counts | {"unlabelled": unlabelled}
+
     @classmethod
-    def scan(cls, data: str | Path, to_train: bool = True) -> Pool:
+    def scan(cls, data: DataNames, to_train: bool = True, task: str | None = None) -> Pool:
         """The pool that DATA names; no image is decoded and nothing is written.
 
-        `data` is a folder, a CSV or Parquet table, a folder of Parquet shards, or the word
-        "digits" (a folder of that name is `./digits`). Raises UserError when there is no such
-        thing or, `to_train`, when no classifier can be trained from it.
+        `data` is a folder, a CSV or Parquet table, a folder of Parquet shards, a URL of
+        Parquet, `hf:<id>`, `torchvision:<name>`, or the word "digits" (a folder of that name is
+        `./digits`); or several of these, for one pool of all. `task` says what the labels are:
+        "single", "multi" or "regression"; None: multi where a label holds `|`, else single. Raises
+        UserError when there is no such thing or, `to_train`, when no classifier can be trained from
+        it.
         """
-        pool = _scan(data)
+        pool = _scan(data, task)
         if to_train and pool.lacks:
             raise UserError(f"{pool.origin}: {pool.lacks}")
         return pool
@@ -114,31 +178,63 @@ def scan_images(data: str | Path) -> Source:
         inside = folder.walk(path)
         if inside.images:
             return Files(path, tuple(inside.images))
-    return Pool.scan(data).source
+    return Pool.scan(data, to_train=False).source
 
 
-def _scan(data: str | Path) -> Pool:
-    # Imported here: these modules build a Pool, and most commands need only one of them.
-    from fewlabels.pool import digits, folder, shards, table
+def _scan(data: DataNames, task: str | None) -> Pool:
+    # Imported here and below: these modules build a Pool, and a folder needs no pyarrow.
+    from fewlabels.pool import digits, folder
 
+    if task not in (None, *TASKS):
+        raise UserError(f"task {task!r}; it is {', '.join(TASKS)}")
+    if not isinstance(data, str | Path):
+        from fewlabels.pool import joined
+
+        if not data:
+            raise UserError(f"no DATA; it may be {KINDS}")
+        if len(data) == 1:
+            return _scan(data[0], task)
+        return joined.join([_scan(one, task) for one in data])
     if data == "digits":
+        if task not in (None, SINGLE):
+            raise UserError(f"digits: its labels are ten classes, one an image; task {task!r} not")
         return digits.scan()
+    if "://" in str(data):
+        from fewlabels.pool import remote
+
+        return remote.scan(str(data), task)
+    if str(data).startswith(HUB):
+        from fewlabels.pool import hub
+
+        return hub.scan(str(data), task)
+    if str(data).startswith(TORCHVISION):
+        from fewlabels.pool import named
+
+        return named.scan(str(data), task)
     path = Path(data).expanduser()
-    if str(data).startswith(("hf:", "hf://")):
-        raise UserError(f"{data}: hub ids are not supported yet; DATA may be {KINDS}")
     if not path.exists():
         raise UserError(f"{data}: no such file or folder{_near(path)}")
     path = path.absolute()
     if path.is_dir():
         listing = folder.walk(path)
         if not listing.images and any(_is_parquet(name) for name in listing.others):
-            return shards.scan_folder(path, listing)
-        return folder.scan(path, listing)
-    if path.suffix.lower() == ".csv":
-        return table.scan_csv(path)
+            from fewlabels.pool import shards
+
+            return shards.scan_folder(path, listing, task)
+        return folder.scan(path, listing, task)
+
+    from fewlabels.pool import shards, table
+
+    if path.suffix.lower() in (".csv", ".tsv"):
+        return table.scan_csv(path, task)
     if path.suffix.lower() == ".parquet":
-        return shards.scan_file(path)
+        return shards.scan_file(path, task)
     raise UserError(f"{data}: not a kind of data fewlabels reads; DATA may be {KINDS}")
+
+
+def is_path(data: str) -> bool:
+    """Whether DATA is a file or folder of this machine, by its form."""
+    return data != "digits" and "://" not in data and not data.startswith((HUB, TORCHVISION))
 
 
 def _is_parquet(name: str) -> bool:
@@ -169,40 +265,79 @@ def assemble(
     origin: str,
     source: Source,
     labels: Sequence[str],
-    split: Sequence[str],
+    split: Sequence[str] | NDArray[np.str_],
     group: NDArray[np.int64] | None = None,
     skipped: Sequence[Skipped] = (),
     mirror: bool = True,
     hint: str = "",
+    task: str | None = None,
+    notes: Sequence[str] = (),
+    place: Callable[[int], str] | None = None,
 ) -> Pool:
-    """A Pool from class names [N] ("" = unlabelled); `hint` ends the line that says that there are
-    no labels."""
-    names = np.array(labels, dtype=np.str_)
-    sides = np.array(split, dtype="U5")
-    learnable = (names != "") & ((sides == "train") | (sides == ""))
-    lacks = _lacks(names, sides, learnable, hint)
-    classes = sort_classes(names[names != ""].tolist())
-    index = {name: number for number, name in enumerate(classes)} | {"": -1}
-    label = np.array([index[name] for name in names.tolist()], dtype=np.int64)
-    return Pool(origin, source, classes, label, sides, group, tuple(skipped), mirror, lacks)
+    """A Pool from labels as text [N] ("" = unlabelled, `|` between several; see `read_labels`).
+
+    `hint` ends the line that says that there are no labels; `place(row)` says where a row stands
+    ("line 3"; without it, the image's name). Raises UserError for labels that cannot be read.
+    """
+    from fewlabels.pool.labels import hints, read_labels
+
+    where = place or source.name
+    read = read_labels(labels, task, lambda row: f"{origin}: {where(row)}")
+    pool = Pool(
+        origin,
+        source,
+        read.classes,
+        read.label,
+        np.asarray(split, dtype="U5"),
+        group,
+        tuple(skipped),
+        mirror,
+        task=read.task,
+        target=read.target,
+        notes=(*notes, *hints(read)),
+    )
+    return replace(pool, lacks=_lacks(pool, hint) or _divided(pool, where) or NOT_YET[pool.task])
 
 
-def _lacks(
-    names: NDArray[np.str_], sides: NDArray[np.str_], learnable: NDArray[np.bool_], hint: str
-) -> str:
-    """Why no classifier can be trained from images with these labels; "" where one can."""
+def _lacks(pool: Pool, hint: str) -> str:
+    """Why nothing can be trained from these labels; "" where something can."""
+    labelled = pool.label >= 0
+    learnable = labelled & ((pool.split == "train") | (pool.split == ""))
     if not learnable.any():
         hint = hint or "put some into one folder for each class, or name a CSV image,label"
-        return f"no labelled training image among {len(names)}; {hint}"
-    classes = np.unique(names[learnable]).tolist()
+        return f"no labelled training image among {len(pool)}; {hint}"
+    if pool.task != SINGLE:
+        return ""
+    learnt = np.bincount(pool.label[learnable], minlength=len(pool.classes))
     for side in ("val", "test"):
-        present, n = np.unique(names[(sides == side) & (names != "")], return_counts=True)
-        for name, count in zip(present.tolist(), n.tolist(), strict=True):
-            if name not in classes:
-                return (
-                    f"class {name!r} is in {side} ({count} images) but not in train; "
-                    "add labelled training images of it or take it out"
-                )
-    if len(classes) == 1:
-        return f"only one class ({classes[0]!r}); a classifier needs at least two"
+        there = np.bincount(
+            pool.label[labelled & (pool.split == side)], minlength=len(pool.classes)
+        )
+        for n in np.flatnonzero((there > 0) & (learnt == 0)):
+            return (
+                f"class {pool.classes[n]!r} is in {side} ({there[n]} images) but not in train; "
+                "add labelled training images of it or take it out"
+            )
+    if np.count_nonzero(learnt) == 1:
+        only = pool.classes[int(learnt.argmax())]
+        return f"only one class ({only!r}); a classifier needs at least two"
     return ""
+
+
+def _divided(pool: Pool, place: Callable[[int], str]) -> str:
+    """Where labelled images of one group were put into two splits; "" if none were."""
+    if pool.group is None:
+        return ""
+    given = np.flatnonzero((pool.split != "") & (pool.label >= 0))
+    order = given[np.argsort(pool.group[given], kind="stable")]
+    before, after = order[:-1], order[1:]
+    apart = (pool.group[before] == pool.group[after]) & (pool.split[before] != pool.split[after])
+    if not apart.any():
+        return ""
+    at = int(np.flatnonzero(apart)[0])
+    one, other = int(before[at]), int(after[at])
+    return (
+        f"{place(one)} and {place(other)} have the same group, but one is in "
+        f"{pool.split[one]} and one in {pool.split[other]}; put a group into one split, or take "
+        "the column group out"
+    )

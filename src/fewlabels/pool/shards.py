@@ -2,48 +2,61 @@
 
 import json
 import re
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fewlabels.errors import UserError, one_line
+from fewlabels.pool.columns import Columns, find_columns
 from fewlabels.pool.folder import Listing, unread_format
-from fewlabels.pool.pool import SPLIT_NAMES, UNLABELLED_NAMES, Pool, Skipped, assemble
-from fewlabels.pool.source import ParquetImages
-from fewlabels.pool.table import (
-    COLUMNS,
-    Row,
-    cell_text,
-    from_rows,
-    number_groups,
-    require_columns,
-    side_of,
+from fewlabels.pool.labels import BAR
+from fewlabels.pool.pool import (
+    REGRESSION,
+    SPLIT_NAMES,
+    UNLABELLED_NAMES,
+    Pool,
+    Skipped,
+    assemble,
 )
+from fewlabels.pool.remote_file import RemoteFile, RemoteFolder
+from fewlabels.pool.source import ParquetImages, open_parquet
+from fewlabels.pool.table import Rows, from_rows, number_groups, sides
+from fewlabels.pool.texts import TEXT, Texts, is_list, repeated, starts, told
 
 
-def scan_file(path: Path) -> Pool:
+def scan_file(path: Path | RemoteFile, task: str | None = None) -> Pool:
     """The Pool of one Parquet file; without a column `split` it is still to be split."""
     schema = _schema(path)
     if not _holds_images(path, schema):
-        return from_rows(path, _path_rows(path, schema))
-    return _scan_images(str(path), path.parent, [path], [""], ())
+        if isinstance(path, RemoteFile):
+            raise UserError(
+                f"{path}: a table of paths; behind a URL, images must be in the Parquet"
+            )
+        rows, notes = _path_rows(path, schema, task)
+        return from_rows(path, rows, task, notes)
+    return _scan_images(str(path), {path.name: path}, [""], (), task)
 
 
-def scan_folder(root: Path, listing: Listing) -> Pool:
+def scan_folder(root: Path | RemoteFolder, listing: Listing, task: str | None = None) -> Pool:
     """The Pool of a folder of shards, whose file or folder names tell the split.
 
     `train.parquet`, `test-00000-of-00002.parquet`, `data/train-*.parquet`, `validation/0.parquet`;
     `unlabelled*.parquet` is training data whose labels are not looked at. Raises UserError.
     """
     names = [name for name in listing.others if name.lower().endswith(".parquet")]
-    files = [root / name for name in names]
-    for file in files:
+    files = {name: root / name for name in names}
+    for file in files.values():
         if not _holds_images(file, _schema(file)):
             raise UserError(
                 f"{file}: a table of paths among shards; name this file itself, or move it away"
             )
     others = [name for name in listing.others if name not in set(names)]
     skipped = (*listing.skipped, *(Skipped(name, unread_format(name)) for name in others))
-    return _scan_images(str(root), root, files, [_split_word(name) for name in names], skipped)
+    words = [_split_word(name) for name in names]
+    return _scan_images(str(root), files, words, skipped, task)
 
 
 def _split_word(name: str) -> str:
@@ -57,139 +70,199 @@ def _split_word(name: str) -> str:
 
 
 def _scan_images(
-    origin: str, root: Path, files: list[Path], words: list[str], skipped: tuple[Skipped, ...]
+    origin: str,
+    files: Mapping[str, Path | RemoteFile],
+    words: list[str],
+    skipped: tuple[Skipped, ...],
+    task: str | None,
 ) -> Pool:
-    names: list[str] = []
-    labels: list[str] = []
-    split: list[str] = []
-    groups: list[str] = []
-    for file, word in zip(files, words, strict=True):
-        table = _read_small(file)
-        count = table.num_rows
-        unlabelled = word in UNLABELLED_NAMES
-        label = [""] * count if unlabelled else _labels(file, table)
-        own = _texts(table, "split", count)
-        shard = file.relative_to(root).as_posix()
-        paths = table.column("image").combine_chunks().field("path").to_pylist()
-        names += [path or f"{shard}#{row}" for row, path in enumerate(paths)]
-        labels += label
-        word = "train" if unlabelled else word
-        split += [
-            side_of(own[row] or word, label[row], f"{file}: row {row}") for row in range(count)
-        ]
-        groups += _texts(table, "group", count)
-    if not names:
+    """`files`: by their names below the folder; `words`: the split that each one's name says."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    names, labels, groups, split = [], [], [], []
+    begins = [0]  # the first row of each file
+    notes: dict[str, None] = {}
+    image = ""
+    for (below, file), word in zip(files.items(), words, strict=True):
+        schema = _schema(file)
+        columns = find_columns(file, schema.names)
+        if image not in ("", columns.name["image"]):
+            raise UserError(
+                f"{file}: the images' column is {columns.name['image']!r}, in "
+                f"{next(iter(files))} it is {image!r}; give it one name in all files"
+            )
+        image = columns.name["image"]
+        # Pixels are not read: a column, and a field of a struct, is stored apart.
+        table = _read(file, [f"{image}.path", *columns.others])
+        texts = _texts(file, table, columns, task)
+        paths = pc.fill_null(table.column(image).combine_chunks().field("path").cast(TEXT), "")
+        shard = pa.scalar(below, TEXT)
+        names.append(pc.if_else(pc.equal(paths, ""), _hashed(shard, len(paths)), paths))
+        if word in UNLABELLED_NAMES:
+            word, texts["label"] = "train", repeated("", len(paths))
+        own = pc.if_else(pc.equal(texts["split"], ""), word, texts["split"])
+        split.append(sides(own, texts["label"], partial("{}: row {}".format, file)))
+        labels.append(texts["label"])
+        groups.append(texts["group"])
+        begins.append(begins[-1] + len(paths))
+        notes |= dict.fromkeys(columns.notes)
+    if not begins[-1]:
         raise UserError(f"{origin}: no rows in {len(files)} Parquet files")
-    if len(set(names)) < len(names):  # paths inside different shards may be the same
-        names = [f"{name}#{row}" for row, name in enumerate(names)]
+    name = pa.concat_arrays(names)
+    if pc.count_distinct(name).as_py() < len(name):  # paths in different shards may be the same
+        name = _hashed(name, len(name))
+
+    def place(row: int) -> str:
+        number = int(np.searchsorted(begins, row, side="right")) - 1
+        at = f"row {row - begins[number]}"
+        return at if len(files) == 1 else f"{list(files)[number]}: {at}"
+
     return assemble(
         origin,
-        ParquetImages(files, names),
-        labels,
-        split,
-        group=number_groups(groups),
+        ParquetImages(list(files.values()), Texts(name), image),
+        Texts(pa.concat_arrays(labels)),
+        np.concatenate(split),
+        group=number_groups(pa.concat_arrays(groups)),
         skipped=skipped,
         hint="the column label of the training rows is empty",
+        task=task,
+        notes=tuple(notes),
+        place=place,
     )
 
 
-def _schema(path: Path) -> Any:
+def _hashed(name: Any, count: int) -> Any:
+    """`name#row`, of one name or of one a row."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
+    import pyarrow.compute as pc
+
+    rows = pa.array(np.arange(count)).cast(TEXT)
+    return pc.binary_join_element_wise(name, rows, pa.scalar("#", TEXT))
+
+
+def _schema(path: Path | RemoteFile) -> Any:
+    import pyarrow as pa
 
     try:
-        return pq.read_schema(path)
+        with open_parquet(path) as table:
+            return table.schema_arrow
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: not a Parquet file, or damaged ({one_line(error)})") from None
 
 
-def _holds_images(path: Path, schema: Any) -> bool:
-    """Whether `image` is struct{bytes, path}; False where it is a path."""
+def _holds_images(path: Path | RemoteFile, schema: Any) -> bool:
+    """Whether the column of images is struct{bytes, path}; False where it is a path."""
     import pyarrow as pa
 
-    require_columns(path, schema.names)
-    kind = schema.field("image").type
+    column = find_columns(path, schema.names).name["image"]
+    kind = schema.field(column).type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return False
     if pa.types.is_struct(kind) and {"bytes", "path"} <= {field.name for field in kind}:
         return True
     raise UserError(
-        f"{path}: the column 'image' is {kind}; it is a path, or a struct of bytes and path"
+        f"{path}: the column {column!r} is {kind}; it is a path, or a struct of bytes and path"
     )
 
 
-def _read_small(file: Path) -> Any:
-    """All that is not pixels: a column is stored apart, so this takes no time."""
+def _read(file: Path | RemoteFile, columns: list[str]) -> Any:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    present = [name for name in COLUMNS[1:] if name in _schema(file).names]
     try:
-        with pq.ParquetFile(file) as table:
-            return table.read(columns=["image.path", *present])
+        with open_parquet(file) as table:
+            return table.read(columns=columns)
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{file}: cannot be read ({one_line(error)})") from None
 
 
-def _texts(table: Any, column: str, count: int) -> list[str]:
-    if column not in table.column_names:
-        return [""] * count
-    return [cell_text(value) for value in table.column(column).to_pylist()]
-
-
-def _labels(file: Path, table: Any) -> list[str]:
-    """Class names [N]; "" where the label is null or -1. Raises UserError."""
-    texts = _texts(table, "label", table.num_rows)
-    names = class_names(table.schema)
-    result = []
-    for row, text in enumerate(texts):
-        if text in ("", "-1"):
-            result.append("")
-        elif "|" in text:
-            raise UserError(
-                f"{file}: row {row} has the label {text!r}; "
-                "several labels an image are not supported yet"
-            )
-        elif names is None:
-            result.append(text)
-        elif text.isdecimal() and int(text) < len(names):
-            result.append(names[int(text)])
-        else:
-            raise UserError(
-                f"{file}: row {row} has the label {text}, but the schema names {len(names)} classes"
-            )
-    return result
-
-
-def class_names(schema: Any) -> list[str] | None:
-    """The names in the schema's `huggingface` metadata, where `label` is an index into them."""
+def _texts(
+    file: Path | RemoteFile, table: Any, columns: Columns, task: str | None
+) -> dict[str, Any]:
+    """The columns beside that of the images as arrow texts [N], by what they are."""
     import pyarrow as pa
 
-    if not pa.types.is_integer(schema.field("label").type):
+    texts = {}
+    for what in ("label", "split", "group"):
+        if what not in columns.name:
+            texts[what] = repeated("", table.num_rows)
+            continue
+        name = columns.name[what]
+        column = table.column(name).combine_chunks()
+        try:
+            if what == "label":
+                names = class_names(file, table.schema, name)
+                texts[what] = _labels(file, column, names, task)
+            else:
+                texts[what] = told(column)
+        except pa.ArrowException:
+            raise UserError(f"{file}: the column {name!r} is {column.type}; it is text") from None
+    return texts
+
+
+def _labels(file: Path | RemoteFile, column: Any, names: list[str] | None, task: str | None) -> Any:
+    """Labels as arrow texts [N]; "" where one is null or -1. Raises UserError."""
+    import pyarrow.compute as pc
+
+    if task == REGRESSION:
+        return told(column)
+    texts = told(column if names is None else _named(file, column, names))
+    return pc.if_else(pc.equal(texts, "-1"), "", texts)
+
+
+def _named(file: Path | RemoteFile, column: Any, names: list[str]) -> Any:
+    """The names [N] for numbers of classes [N], or lists of them; -1 is null."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    lists = is_list(column.type)
+    flat = pc.fill_null(column.flatten() if lists else column, -1)
+    number = flat.cast(pa.int64()).to_numpy()
+    if (odd := np.flatnonzero((number < -1) | (number >= len(names)))).size:
+        at = int(odd[0])
+        row = int(np.searchsorted(starts(column), at, side="right")) - 1 if lists else at
+        raise UserError(
+            f"{file}: row {row} has the label {number[at]}, but the schema names {len(names)} "
+            "classes"
+        )
+    named = pa.array(names, TEXT).take(pa.array(number, mask=number < 0))
+    if not lists:
+        return named
+    return pa.LargeListArray.from_arrays(starts(column), named, mask=column.is_null())
+
+
+def class_names(file: Path | RemoteFile, schema: Any, label: str) -> list[str] | None:
+    """The names in the schema's `huggingface` metadata, where `label` holds indices into them."""
+    import pyarrow as pa
+
+    kind = schema.field(label).type
+    if not pa.types.is_integer(kind.value_type if is_list(kind) else kind):
         return None
     try:
-        about = json.loads((schema.metadata or {})[b"huggingface"])
-        names = about["info"]["features"]["label"]["names"]
-    except (KeyError, TypeError, ValueError):
+        feature = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][label]
+        if is_list(kind):  # of a Sequence, a List, or as a list of one
+            feature = feature[0] if isinstance(feature, list) else feature["feature"]
+        names = feature["names"]
+    except (KeyError, IndexError, TypeError, ValueError):
         return None
     if isinstance(names, dict):  # an older form: {"0": "cat", "1": "dog"}
         names = [names[key] for key in sorted(names, key=int)]
-    return [str(name) for name in names] if isinstance(names, list) else None
+    if not isinstance(names, list):
+        return None
+    for name in names:
+        if BAR in str(name):
+            raise UserError(
+                f"{file}: the schema has a class {name!r}, but {BAR} stands between labels; "
+                "rename it"
+            )
+    return [str(name) for name in names]
 
 
-def _path_rows(path: Path, schema: Any) -> list[Row]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    present = [name for name in COLUMNS if name in schema.names]
-    try:
-        with pq.ParquetFile(path) as file:
-            table = file.read(columns=present)
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path}: cannot be read ({one_line(error)})") from None
-    columns = {name: _texts(table, name, table.num_rows) for name in present}
-    columns["label"] = _labels(path, table)
-    return [
-        Row(f"row {row}", **{name: values[row] for name, values in columns.items()})
-        for row in range(table.num_rows)
-    ]
+def _path_rows(
+    path: Path | RemoteFile, schema: Any, task: str | None
+) -> tuple[Rows, tuple[str, ...]]:
+    columns = find_columns(path, schema.names)
+    table = _read(path, list(columns.name.values()))
+    image = told(table.column(columns.name["image"]).combine_chunks())
+    rows = Rows(image, **_texts(path, table, columns, task), place="row {}".format)
+    return rows, columns.notes

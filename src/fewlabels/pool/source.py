@@ -3,14 +3,19 @@
 import hashlib
 import os
 import threading
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fewlabels.pool.remote_file import RemoteFile
 
 # Decoded row groups kept by a ParquetImages; more than one, so that threads which read a little
 # ahead of each other and shuffled rows of a small data set do not load them again and again.
@@ -27,7 +32,8 @@ class Source(Protocol):
         ...
 
     def read(self, row: int) -> bytes:
-        """The encoded file. Raises OSError when it cannot be read."""
+        """The encoded file. Raises OSError when it cannot be read, and UserError when the place
+        that it lies in is out of reach: that is no fault of the image."""
         ...
 
 
@@ -36,19 +42,23 @@ def content_digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def shown(name: str) -> str:
+    """A file's name as text: one that is not UTF-8 is escaped, to fit tables, JSON, terminals."""
+    return os.fsencode(name).decode(errors="backslashreplace")
+
+
 @dataclass(frozen=True)
 class Files:
     """One file an image; `paths` are relative to `root` (with `/`) or absolute."""
 
     root: Path
-    paths: tuple[str, ...]
+    paths: Sequence[str]
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def name(self, row: int) -> str:
-        # a name that is not UTF-8 is shown escaped: it must fit into tables, JSON and terminals
-        return os.fsencode(self.paths[row]).decode(errors="backslashreplace")
+        return shown(self.paths[row])
 
     def read(self, row: int) -> bytes:
         return (self.root / self.paths[row]).read_bytes()
@@ -90,45 +100,62 @@ class Subset:
 
 @dataclass(frozen=True, eq=False)
 class Joined:
-    """The rows of one source, then those of another."""
+    """The rows of several sources, one source after the other."""
 
-    first: Source
-    second: Source
+    sources: tuple[Source, ...]
+    prefixes: tuple[str, ...] = ()  # one a source, in front of its names
 
     def __len__(self) -> int:
-        return len(self.first) + len(self.second)
+        return self._starts[-1]
 
-    def _at(self, row: int) -> tuple[Source, int]:
-        own = row - len(self.first)
-        return (self.first, row) if own < 0 else (self.second, own)
+    @cached_property
+    def _starts(self) -> list[int]:
+        """The first row of each source, and where the last one ends."""
+        return [0, *accumulate(len(source) for source in self.sources)]
+
+    def _at(self, row: int) -> tuple[int, int]:
+        if not 0 <= row < len(self):
+            raise IndexError(f"row {row} of {len(self)}")
+        number = bisect_right(self._starts, row) - 1
+        return number, row - self._starts[number]
 
     def name(self, row: int) -> str:
-        source, own = self._at(row)
-        return source.name(own)
+        number, own = self._at(row)
+        name = self.sources[number].name(own)
+        return self.prefixes[number] + name if self.prefixes else name
 
     def read(self, row: int) -> bytes:
-        source, own = self._at(row)
-        return source.read(own)
+        number, own = self._at(row)
+        return self.sources[number].read(own)
+
+
+def open_parquet(file: Path | RemoteFile) -> Any:
+    """A pyarrow ParquetFile, to be closed. Raises OSError or ArrowException on a broken file."""
+    import pyarrow.parquet as pq
+
+    return file.parquet() if isinstance(file, RemoteFile) else pq.ParquetFile(file)
 
 
 class ParquetImages:
-    """The rows of several Parquet files one after the other; `image` is struct{bytes, path}.
+    """The rows of several Parquet files one after the other; `column` is struct{bytes, path}.
 
     A row group is decoded at the first row asked of it and kept while all that are kept fit in
     `KEPT_BYTES`, so reading in row order decodes each once.
     """
 
-    def __init__(self, files: Sequence[Path], names: Sequence[str]) -> None:
+    def __init__(
+        self, files: Sequence[Path | RemoteFile], names: Sequence[str], column: str = "image"
+    ) -> None:
         """`names` [N]: one a row, over all files. Raises OSError or ValueError on a broken file."""
-        import pyarrow.parquet as pq
-
         self.files = tuple(files)
-        self.names = tuple(names)
+        self.names = names
+        self.column = column
         # One entry a row group: which file, which group in it. `starts[i]` is its first row.
         self._groups: list[tuple[int, int]] = []
         starts = [0]
         for number, file in enumerate(self.files):
-            metadata = pq.read_metadata(file)
+            with open_parquet(file) as table:
+                metadata = table.metadata
             for group in range(metadata.num_row_groups):
                 self._groups.append((number, group))
                 starts.append(starts[-1] + metadata.row_group(group).num_rows)
@@ -159,15 +186,14 @@ class ParquetImages:
 
     def _column(self, number: int) -> Any:
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         with self._lock:  # one thread decodes, the others wait for what it decoded
             column = self._kept.get(number)
             if column is None:
                 file, group = self._groups[number]
                 try:
-                    with pq.ParquetFile(self.files[file]) as table:
-                        column = table.read_row_group(group, columns=["image"]).column("image")
+                    with open_parquet(self.files[file]) as table:
+                        column = table.read_row_group(group, columns=[self.column])[0]
                 except pa.ArrowInvalid as error:
                     raise OSError(f"{self.files[file].name}: {error}") from error
                 self._kept[number] = column

@@ -1,170 +1,201 @@
 """Tables of paths and labels: image,label[,split][,group]."""
 
+from __future__ import annotations
+
 import csv
-import math
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from io import TextIOBase
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fewlabels.errors import UserError
-from fewlabels.pool.folder import is_image, unread_format
+from fewlabels.pool.columns import find_columns, names_images
+from fewlabels.pool.folder import unread_format
+from fewlabels.pool.paths import are_images, exist, first_same, places, plain
 from fewlabels.pool.pool import SPLIT_NAMES, Pool, Skipped, assemble
 from fewlabels.pool.source import Files
+from fewlabels.pool.texts import BLOCK, TEXT, Texts, codes, encoded, mask, numbered, repeated
 
-COLUMNS = ("image", "label", "split", "group")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row as text; `place` is where it stands, for messages."""
-
-    place: str  # "line 3", "row 2"
-    image: str
-    label: str
-    split: str = ""
-    group: str = ""
+SEPARATORS = ",;\t"
 
 
-def scan_csv(path: Path) -> Pool:
-    """The Pool of a CSV file; its paths are relative to the CSV's folder. Raises UserError."""
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """N rows of a table, a column of trimmed text [N] each; `place(row)`: "line 3", "row 2"."""
+
+    image: Any
+    label: Any
+    split: Any
+    group: Any
+    place: Callable[[int], str]
+
+
+def scan_csv(path: Path, task: str | None = None) -> Pool:
+    """The Pool of a CSV file; its paths are relative to the CSV's folder. Raises UserError.
+
+    Commas, semicolons or tabs separate, whichever makes a column of images.
+    """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return from_rows(path, list(_csv_rows(path, file)))
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not UTF-8 text; save the table as CSV in UTF-8") from None
+        with path.open("rb") as file:
+            utf16 = file.read(2) in (b"\xff\xfe", b"\xfe\xff")  # "Unicode text" of spreadsheets
+        with path.open(encoding="utf-16" if utf16 else "utf-8-sig", newline="") as file:
+            rows, notes = _read_csv(path, file)
+    except UnicodeError:
+        raise UserError(
+            f"{path}: not UTF-8 text (Latin-1, perhaps); save the table as CSV in UTF-8, or "
+            "convert it: iconv -f LATIN1 -t UTF-8"
+        ) from None
     except csv.Error as error:
         raise UserError(f"{path}: not a CSV table ({error})") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    return from_rows(path, rows, task, notes)
 
 
-def _csv_rows(path: Path, file: Iterable[str]) -> Iterator[Row]:
-    reader = csv.reader(file)
-    header = [name.strip().lower() for name in next(reader, [])]
-    require_columns(path, header)
-    at = {name: header.index(name) for name in COLUMNS if name in header}
+def _read_csv(path: Path, file: TextIOBase) -> tuple[Rows, tuple[str, ...]]:
+    # The csv module, not pyarrow's reader, which cannot tell on which line a row stands.
+    first = next((line for line in file if line.strip()), "")
+    separator = next((s for s in SEPARATORS if names_images(_fields(first, s))), ",")
+    header = _fields(first, separator)
+    columns = find_columns(path, header)
+    file.seek(0)
+    texts: dict[str, list[Any]] = {name: [] for name in columns.at}
+    lines = []
+    for chunk in _chunks(path, csv.reader(file, delimiter=separator), len(header)):
+        lines.append(np.array([line for line, _ in chunk], dtype=np.int64))
+        for name, column in columns.at.items():
+            texts[name].append(pa.array([fields[column] for _, fields in chunk], TEXT))
+    line = np.concatenate(lines) if lines else np.zeros(0, dtype=np.int64)
+    read = {name: repeated("", len(line)) for name in ("split", "group")}
+    for name, some in texts.items():
+        read[name] = pc.utf8_trim_whitespace(pa.chunked_array(some, TEXT).combine_chunks())
+    return Rows(**read, place=lambda row: f"line {line[row]}"), columns.notes
+
+
+def _fields(line: str, separator: str) -> list[str]:
+    return next(csv.reader([line], delimiter=separator), [])
+
+
+def _chunks(path: Path, reader: Any, width: int) -> Iterator[list[tuple[int, list[str]]]]:
+    """The rows below the header with the lines they end on, some at a time; blank ones left out."""
+    chunk: list[tuple[int, list[str]]] = []
+    header = True
     for fields in reader:
-        if not any(field.strip() for field in fields):
-            continue  # an empty line, as editors leave at the end
-        if len(fields) != len(header):
+        if not "".join(fields).strip():
+            continue
+        if len(fields) != width:
             raise UserError(
                 f"{path}: line {reader.line_num} has {len(fields)} fields, the header has "
-                f"{len(header)}; put a value that holds a comma into double quotes"
+                f"{width}; put a value that holds a separator into double quotes"
             )
-        values = {name: fields[column].strip() for name, column in at.items()}
-        yield Row(f"line {reader.line_num}", **values)
+        if header:
+            header = False
+            continue
+        chunk.append((reader.line_num, fields))
+        if len(chunk) == BLOCK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
 
 
-def require_columns(path: Path, names: Iterable[str]) -> None:
-    """Raises UserError unless `image` and `label` are among the column names."""
-    names = list(names)
-    for name in ("image", "label"):
-        if name not in names:
-            found = ", ".join(names) or "none"
-            raise UserError(
-                f"{path}: no column {name!r} (found: {found}); "
-                "a table has the columns image,label[,split][,group], separated by commas"
-            )
-
-
-def cell_text(value: object) -> str:
-    """A table cell as text; null and NaN are "", and 3.0 (an integer beside nulls) is "3"."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value).strip()
-
-
-def from_rows(path: Path, rows: list[Row]) -> Pool:
+def from_rows(path: Path, rows: Rows, task: str | None = None, notes: tuple[str, ...] = ()) -> Pool:
     """The Pool of a table's rows. Files that do not exist are skipped, with their reason.
 
     Raises UserError for a row that cannot be understood, naming its place.
     """
-    if not rows:
+    if not len(rows.image):
         raise UserError(f"{path}: the table has no rows")
-    kept: list[tuple[Row, str]] = []  # with its split
-    skipped: list[Skipped] = []
-    first: dict[str, Row] = {}
-    missing = 0
-    for row in rows:
-        split = _side(path, row)
-        key = os.path.normpath(path.parent / row.image)
-        if key in first:
-            _same_or_error(path, first[key], row)
-            skipped.append(Skipped(row.image, f"the same image again ({row.place})"))
-            continue
-        first[key] = row
-        if not os.path.isfile(key):
-            missing += 1
-            skipped.append(Skipped(row.image, f"no such file ({row.place})"))
-        elif not is_image(row.image):
-            skipped.append(Skipped(row.image, unread_format(row.image)))
-        else:
-            kept.append((row, split))
-    if missing == len(first):
+    if (blank := np.flatnonzero(mask(pc.equal(rows.image, "")))).size:
+        raise UserError(f"{path}: {rows.place(int(blank[0]))} names no image")
+    split = sides(rows.split, rows.label, lambda row: f"{path}: {rows.place(row)}")
+    image = plain(path.parent, rows.image)
+    at = places(path.parent, image)
+    first = first_same(at)
+    again = first != np.arange(len(first))
+    _same_or_error(path, rows, again, first)
+    missing = ~again & ~exist(at)
+    if missing.sum() == (~again).sum():
         raise UserError(
-            f"{path}: none of the {missing} images exists, the first is {rows[0].image!r}; "
-            f"paths are relative to {path.parent}"
+            f"{path}: none of the {missing.sum()} images exists, the first is "
+            f"{rows.image[0].as_py()!r}; paths are relative to {path.parent}"
         )
-    if not kept:
+    other = ~again & ~missing & ~are_images(at.name)
+    skipped = []
+    for row in np.flatnonzero(again | missing | other).tolist():
+        reason = "the same image again" if again[row] else "no such file"
+        reason = f"{reason} ({rows.place(row)})"
+        name = image[row].as_py()
+        skipped.append(Skipped(name, unread_format(name) if other[row] else reason))
+    kept = np.flatnonzero(~(again | missing | other))
+    if not len(kept):
         raise UserError(f"{path}: no image in a format that is read; {skipped[0].reason}")
+    taken = pa.array(kept)
     return assemble(
         str(path),
-        Files(path.parent, tuple(row.image for row, _ in kept)),
-        [row.label for row, _ in kept],
-        [split for _, split in kept],
-        group=number_groups([row.group for row, _ in kept]),
+        Files(path.parent, Texts(image.take(taken))),
+        Texts(rows.label.take(taken)),
+        split[kept],
+        group=number_groups(rows.group.take(taken)),
         skipped=skipped,
         hint="fill the column label for some training rows",
+        task=task,
+        notes=notes,
+        place=lambda row: rows.place(int(kept[row])),
     )
 
 
-def _side(path: Path, row: Row) -> str:
-    """The row's split, after checking the row."""
-    if not row.image:
-        raise UserError(f"{path}: {row.place} names no image")
-    if "|" in row.label:
-        raise UserError(
-            f"{path}: {row.place} has the label {row.label!r}; "
-            "several labels an image are not supported yet"
-        )
-    return side_of(row.split, row.label, f"{path}: {row.place}")
+def sides(split: Any, label: Any, place: Callable[[int], str]) -> NDArray[np.str_]:
+    """ "train", "val", "test" or "" [N] for splits and labels as written (arrow texts [N]).
 
-
-def side_of(split: str, label: str, place: str) -> str:
-    """ "train", "val", "test" or "" for a split as written; `place` begins the error's line."""
-    if not split:
-        return "" if label else "train"
-    side = SPLIT_NAMES.get(split.lower())
-    if side is None:
-        raise UserError(f"{place} has the split {split!r}; it is train, val, test or empty")
-    if side != "train" and not label:
+    `place(row)` begins the line of a UserError.
+    """
+    number, words = encoded(split)
+    side = np.array([SPLIT_NAMES.get(word.lower(), "") for word in words], dtype="U5")[number]
+    given = mask(pc.not_equal(split, ""))
+    if (odd := np.flatnonzero(given & (side == ""))).size:
+        row = int(odd[0])
         raise UserError(
-            f"{place} is in {side} but has no label; give it one, or make its split train"
+            f"{place(row)} has the split {split[row].as_py()!r}; it is train, val, test or empty"
         )
+    unlabelled = mask(pc.equal(label, ""))
+    if (odd := np.flatnonzero(unlabelled & given & (side != "train"))).size:
+        row = int(odd[0])
+        raise UserError(
+            f"{place(row)} is in {side[row]} but has no label; give it one, or make its split train"
+        )
+    side[unlabelled] = "train"
     return side
 
 
-def _same_or_error(path: Path, before: Row, row: Row) -> None:
-    for what, a, b in (("labels", before.label, row.label), ("splits", before.split, row.split)):
-        if a != b:
+def _same_or_error(
+    path: Path, rows: Rows, again: NDArray[np.bool_], first: NDArray[np.int64]
+) -> None:
+    """Raises UserError where a row says another thing of an image than the first did."""
+    later = np.flatnonzero(again)
+    before = first[later]
+    for what, texts in (("labels", rows.label), ("splits", rows.split)):
+        differ = mask(pc.not_equal(texts.take(pa.array(later)), texts.take(pa.array(before))))
+        for i in np.flatnonzero(differ):
+            row, one = int(later[i]), int(before[i])
             raise UserError(
-                f"{path}: {row.image!r} has two {what}: {a or 'none'} ({before.place}) and "
-                f"{b or 'none'} ({row.place}); keep one of the rows"
+                f"{path}: {rows.image[row].as_py()!r} has two {what}: "
+                f"{texts[one].as_py() or 'none'} ({rows.place(one)}) and "
+                f"{texts[row].as_py() or 'none'} ({rows.place(row)}); keep one of the rows"
             )
 
 
-def number_groups(names: list[str]) -> NDArray[np.int64] | None:
-    """Group names [N] as numbers [N]; an empty name is a group of its own; None if all are."""
-    if not any(names):
+def number_groups(names: Any) -> NDArray[np.int64] | None:
+    """Group names (arrow texts [N]) as numbers [N]; an empty one is a group of its own; None if
+    all are."""
+    alone = mask(pc.equal(names, ""))
+    if alone.all():
         return None
-    numbers: dict[str, int] = {}
-    return np.array(
-        [numbers.setdefault(name or f"\0{row}", len(numbers)) for row, name in enumerate(names)],
-        dtype=np.int64,
-    )
+    number = codes(names)
+    return numbered(np.where(alone, number.max() + 1 + np.arange(len(number)), number))

@@ -16,6 +16,7 @@ from fewlabels.evaluate.predictions import TTA
 from fewlabels.methods import METHODS, resolve
 from fewlabels.models.initialise import Initialisation
 from fewlabels.models.scaling import BASES
+from fewlabels.pool.pool import is_path
 from fewlabels.procedures import probes, sequences
 from fewlabels.procedures.probes import FROZEN
 from fewlabels.procedures.sequences import SEQUENCES
@@ -115,7 +116,7 @@ INVARIANCES = {"flip": "flip", "rotate": "turn"}  # setting -> the stage it adds
 class Config:
     """The settings of one run. None means: chosen for this pool and machine when the run starts."""
 
-    data: str
+    data: str | list[str]  # several are joined
     method: str = "auto"
     model: str = "auto"
     weights: str = "auto"  # auto, none, or a file
@@ -265,7 +266,9 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
-    def resolved(self, data: str, model: str, img_size: int, tuned: bool, mirror: bool) -> "Config":
+    def resolved(
+        self, data: str | list[str], model: str, img_size: int, tuned: bool, mirror: bool
+    ) -> "Config":
         """The settings with what depends on the pool and the model filled in.
 
         `data`: where the pool lies, from wherever the run is resumed; `model`: its name; `tuned`:
@@ -275,7 +278,9 @@ class Config:
         if weights not in ("auto", "none"):
             weights = _absolute(weights)
         runs = [_absolute(run) for run in self.runs]
-        images = self.images if self.images in (None, "digits") else _absolute(self.images)
+        images = self.images
+        if images is not None and is_path(images):
+            images = _absolute(images)
         found = replace(self, data=data, weights=weights, model=model, img_size=img_size)
         found = replace(found, runs=runs, images=images)
         if self.method in UNTRAINED:

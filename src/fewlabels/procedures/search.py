@@ -225,8 +225,8 @@ def _study(context: Context, plan: Plan, folds: tuple[Fold, ...]) -> "optuna.Stu
     images = fingerprint(context.data, folds)
     if study.user_attrs.get("images", images) != images:
         raise UserError(
-            f"{context.folder.path}: the labelled images of {context.config.data} are others than "
-            "when this search began; begin a new one"
+            f"{context.folder.path}: the labelled images of {context.data.pool.origin} are others "
+            "than when this search began; begin a new one"
         )
     study.set_user_attr("images", images)
     return study
@@ -378,7 +378,7 @@ def write(work: Work) -> Row:
     winner = first if first is not None and improved else default
     less = [a - b for a, b in zip(winner["folds"], default["folds"], strict=True)]
     result = {
-        "data": config.data,
+        "data": data.pool.origin,
         **asdict(work.plan),
         "judged_on": "val" if len(data.val) else "folds",
         "judged": len(np.unique(np.concatenate([fold.judged for fold in work.folds]))),
@@ -406,7 +406,8 @@ def trainings(result: Row) -> str:
 
 def command(config: Config) -> list[str]:
     """The words that train on the labels that were searched with."""
-    words = ["fewlabels", "train", config.data]
+    words = ["fewlabels", "train"]
+    words += [config.data] if isinstance(config.data, str) else config.data
     if config.labels_per_class:
         words += ["--labels-per-class", str(config.labels_per_class), "--seed", str(config.seed)]
     return words

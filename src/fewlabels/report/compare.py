@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fewlabels.errors import UserError
-from fewlabels.report import read
+from fewlabels.report import form, read
 from fewlabels.report.paired import asked, difference
 from fewlabels.report.tables import flatten
 
@@ -145,7 +145,7 @@ def _why_nothing(base: read.Run, run: read.Run, ours: Any, theirs: Any) -> str:
         if not kept:
             return f"{one.folder} keeps no predictions of images that can be told apart"
     if run.config.get("data") != base.config.get("data"):
-        return f"its images are those of {run.config.get('data')}"
+        return f"its images are those of {form.place(run.config.get('data'))}"
     if run.config.get("seed") != base.config.get("seed"):
         return "another seed draws other images; a folder test/ stays the same"
     return "their images or labels have changed in between"

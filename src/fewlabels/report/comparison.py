@@ -56,7 +56,7 @@ def render(told: dict[str, Any], runs: Sequence[read.Run]) -> str:
         styles=STYLES,
         label=called,
         base=base,
-        data=list(dict.fromkeys(str(run.config.get("data", "images")) for run in runs)),
+        data=list(dict.fromkeys(form.place(run.config.get("data", "images")) for run in runs)),
         verdict=verdict(told),
         apart=differing(told),
         judged=" and ".join(dict.fromkeys(IMAGES[row["estimate"]] for row in scored)),

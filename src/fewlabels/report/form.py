@@ -4,6 +4,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+JOINED = " + "  # between the places of a pool of several
+
 
 def percent(value: float) -> str:
     """0.965 -> 96.5 %"""
@@ -78,4 +80,10 @@ def beside(result: dict[str, Any]) -> str:
 
 def last_part(path: str) -> str:
     """photos/birds/ -> birds: what people call their data"""
-    return re.split(r"[/\\]", path.rstrip("/\\"))[-1] or path
+    parts = path.split(JOINED)
+    return JOINED.join(re.split(r"[/\\]", part.rstrip("/\\"))[-1] or part for part in parts)
+
+
+def place(data: object) -> str:
+    """Where a run's images lie, as its settings have it: one place, or a list of several."""
+    return JOINED.join(map(str, data)) if isinstance(data, list) else str(data)

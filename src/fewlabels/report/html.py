@@ -65,7 +65,7 @@ def render(run: read.Run) -> str:
     facts = run.config | run.result
     stages = timeline.stages(run)
     return template("template.html").render(
-        data=str(facts.get("data", "images")),
+        data=form.place(facts.get("data", "images")),
         finished=bool(run.result),
         goes_on=run.state in (read.RUNNING, read.PAUSED),
         state=run.state,

@@ -1,0 +1,79 @@
+"""Which column of a table is which: image, label, split, group."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fewlabels.errors import UserError
+
+# What a column may be called where there is none of the proper name.
+ALSO = {
+    "image": "img images file filename file_name filepath file_path path image_path image_name "
+    "image_file",
+    "label": "labels class class_name class_label classes category target",
+    "split": "",
+    "group": "",
+}
+NEEDED = ("image", "label")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Of each column that is there, image, label, split or group: its number and its own name."""
+
+    at: dict[str, int]
+    name: dict[str, str]
+    notes: tuple[str, ...]  # which names were taken for others, and which columns are not used
+
+    @property
+    def others(self) -> list[str]:
+        """The names of all but the images' column."""
+        return [name for what, name in self.name.items() if what != "image"]
+
+
+def find_columns(path: object, header: Sequence[str]) -> Columns:
+    """The columns of a table with these names.
+
+    Case, spaces, `-` and `_` make no difference. Raises UserError where a column that is needed is
+    not there, or where it may be one of several.
+    """
+    names = [_plain(name) for name in header]
+    at: dict[str, int] = {}
+    notes = []
+    for column, others in ALSO.items():
+        found = [n for n, name in enumerate(names) if name == column]
+        found = found or [n for n, name in enumerate(names) if name in others.split()]
+        if len(found) > 1:
+            said = " and ".join(repr(header[n]) for n in found)
+            raise UserError(
+                f"{path}: columns {said} may all be the {column}; call the right one {column!r} "
+                "and the others something else"
+            )
+        if found:
+            at[column] = found[0]
+            if names[found[0]] != column:
+                notes.append(f"the column {header[found[0]]!r} is read as {column}")
+        elif column in NEEDED:
+            there = ", ".join(name.strip() for name in header) or "none"
+            raise UserError(
+                f"{path}: no column {column!r} (found: {there}); the first line of a table names "
+                "its columns, image,label[,split][,group]"
+            )
+    used = set(at.values())
+    spare = [repr(header[n]) for n in range(len(header)) if n not in used and _is_named(names[n])]
+    if spare:
+        notes.append(f"not used: {'column' if len(spare) == 1 else 'columns'} {', '.join(spare)}")
+    return Columns(at, {column: header[n] for column, n in at.items()}, tuple(notes))
+
+
+def names_images(header: Sequence[str]) -> bool:
+    """Whether one of these names may be the column of the images."""
+    return any(_plain(name) in ("image", *ALSO["image"].split()) for name in header)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]+", "_", name.strip().casefold())
+
+
+def _is_named(name: str) -> bool:
+    return bool(name) and not re.fullmatch(r"unnamed:_\d+|__index_level_\d+__", name)
