@@ -136,8 +136,8 @@ def holdout(
     training label. Unlabelled rows with the key of a held-out row are not in the mask: whoever
     trains on unlabelled images leaves them out.
     """
-    labelled: NDArray[np.bool_] = strata.any(1) if strata.ndim == 2 else strata >= 0
-    labelled = labelled & (split == "train")
+    in_any = np.asarray(strata.any(1) if strata.ndim == 2 else strata >= 0, dtype=np.bool_)
+    labelled: NDArray[np.bool_] = in_any & (split == "train")
     keys = np.arange(len(strata)) if group_keys is None else group_keys
     if not labelled.any():
         return labelled
