@@ -229,7 +229,7 @@ def test_as_the_plain_algorithm(seed: int) -> None:
     rng = np.random.default_rng(seed)
     n, k = int(rng.integers(30, 200)), int(rng.integers(1, 5))
     label = [*range(k), *rng.integers(0, k, n - k).tolist()]
-    group = rng.integers(0, max(1, n // 2), n).tolist()
+    group = rng.integers(0, max(1, n // int(rng.integers(2, 20))), n).tolist()
     content = rng.integers(-1, 2 * n, n).tolist()
     pool = make(label, group=group)
     keys = tied(pool, [str(c) if c >= 0 else "" for c in content])
@@ -357,3 +357,12 @@ def test_undecided_images_follow_their_group() -> None:
     assert set(result[:5]) == {"train"}
     assert set(result[10:15]) == {"test"}
     assert set(result[20:25]) == {"val"}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_of_equally_large_groups_the_first_drawn(seed: int) -> None:
+    label, keys = [0] * 30 + [1] * 30, [row // 10 for row in range(60)]
+    held = holdout(np.array(label), np.full(60, "train"), seed, np.array(keys), fraction=0.1)
+    expected = plain_draw(label, keys, [3, 3], np.random.default_rng([2, seed]))
+    assert set(np.flatnonzero(held).tolist()) == expected
+    assert len(expected) == 20

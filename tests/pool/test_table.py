@@ -150,6 +150,16 @@ def test_the_line_is_that_of_the_file_whatever_lies_between(folder: Path) -> Non
     assert Pool.scan(csv_file(folder, text)).skipped[0].reason == "no such file (line 6)"
 
 
+def test_a_missing_file_that_is_named_twice(folder: Path) -> None:
+    text = "image,label\n../x.png,1\n../x.png,1\n../a.png,0\n"
+    pool = Pool.scan(csv_file(folder, text), to_train=False)
+    assert [s.reason for s in pool.skipped] == [
+        "no such file (line 2)",
+        "the same image again (line 3)",
+    ]
+    assert len(pool) == 1
+
+
 def test_file_uris_and_absolute_paths(folder: Path) -> None:
     (folder.parent / "ä b%.png").write_bytes(b"odd")
     root = folder.parent
