@@ -34,7 +34,10 @@ def shard(
     ]
     table = pa.table({"image": pa.array(images, IMAGE), "label": labels, **columns})
     if names:
-        features = {"label": {"names": names, "_type": "ClassLabel"}}
+        feature: Any = {"names": names, "_type": "ClassLabel"}
+        if any(isinstance(label, list) for label in labels):
+            feature = {"feature": feature, "_type": "Sequence"}
+        features = {"label": feature}
         about = json.dumps({"info": {"features": features}})
         table = table.replace_schema_metadata({"huggingface": about})
     pq.write_table(table, path, row_group_size=2)
@@ -87,11 +90,21 @@ def test_one_file_is_still_to_be_split(tmp_path: Path) -> None:
 
 def test_split_and_group_columns(tmp_path: Path) -> None:
     file = tmp_path / "all.parquet"
-    shard(file, ["a", "b", "a"], split=["train", "train", "test"], group=[7, 8, 8])
+    shard(file, ["a", "b", "a"], split=["train", "train", "test"], group=[7, 8, 9])
     pool = Pool.scan(file)
     assert pool.split.tolist() == ["train", "train", "test"]
     assert pool.group is not None
-    assert pool.group.tolist() == [0, 1, 1]
+    assert pool.group.tolist() == [0, 1, 2]
+
+
+def test_a_group_in_two_splits(tmp_path: Path) -> None:
+    shard(tmp_path / "train.parquet", ["a", "b"], group=[7, 8])
+    shard(tmp_path / "test.parquet", ["a", "b", None], split=["", "", "train"], group=[9, 8, 9])
+    assert (
+        "test.parquet: row 1 and train.parquet: row 1 have the same group, but one is in test "
+        "and one in train" in user_error(tmp_path)
+    )
+    assert len(Pool.scan(tmp_path, to_train=False)) == 5
 
 
 def test_every_row_by_threads_in_any_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,8 +161,8 @@ def test_user_errors(tmp_path: Path) -> None:
     assert "the column 'image' is int64" in user_error(other)
     shard(other, [0, 3], NAMES)
     assert "row 1 has the label 3, but the schema names 3 classes" in user_error(other)
-    shard(other, ["a", "a|b"])
-    assert "several labels an image are not supported yet" in user_error(other)
+    shard(other, [0, 1], ["a|b", "c"])
+    assert "the schema has a class 'a|b'" in user_error(other)
     shard(other, [])
     assert "no rows" in user_error(other)
 
@@ -180,3 +193,43 @@ def test_names_stay_distinct(tmp_path: Path) -> None:
     shard(tmp_path / "b/train-0.parquet", ["a", "b"])
     pool = Pool.scan(tmp_path)
     assert len({pool.source.name(row) for row in range(4)}) == 4
+
+
+def test_several_labels(tmp_path: Path) -> None:
+    file = tmp_path / "all.parquet"
+    shard(file, [[0, 2], [], None, [1], [-1]], NAMES)
+    pool = Pool.scan(file, to_train=False)
+    assert (pool.task, pool.classes) == ("multi", ("ant", "cow", "zebra"))
+    texts = [pool.label_text(row) for row in range(5)]
+    assert texts == ["cow|zebra", "|", "", "ant", "|"]
+    shard(file, [[0], [1, 3]], NAMES)
+    with pytest.raises(UserError, match="row 1 has the label 3, but the schema names 3 classes"):
+        Pool.scan(file)
+    shard(file, [["x"], ["y"]])  # one each, and still a list
+    assert Pool.scan(file, to_train=False).task == "multi"
+
+
+def test_numbers(tmp_path: Path) -> None:
+    file = tmp_path / "all.parquet"
+    shard(file, [0.1, -1.0, None, float("nan"), 3.0])
+    pool = Pool.scan(file, to_train=False, task="regression")
+    assert pool.target is not None
+    np.testing.assert_array_equal(pool.target[:, 0], [0.1, -1, np.nan, np.nan, 3])
+    assert pool.label.tolist() == [0, 0, -1, -1, 0]
+    shard(file, [[1.0, 2.5], None, [0.0, -1.0]])
+    pool = Pool.scan(file, to_train=False, task="regression")
+    assert pool.target is not None
+    np.testing.assert_array_equal(pool.target, [[1, 2.5], [np.nan, np.nan], [0, -1]])
+    assert pool.label_text(0) == "1|2.5"
+
+
+def test_a_column_of_images_of_another_name(tmp_path: Path) -> None:
+    for name in ("train-0", "test-0"):
+        shard(tmp_path / f"{name}.parquet", ["a", "b"])
+        table = pq.read_table(tmp_path / f"{name}.parquet")
+        pq.write_table(table.rename_columns(["img", "label"]), tmp_path / f"{name}.parquet")
+    pool = Pool.scan(tmp_path)
+    assert pool.source.read(2) == b"train-0.parquet:0"
+    assert pool.notes == ("the column 'img' is read as image",)
+    shard(tmp_path / "train-1.parquet", ["a"])
+    assert "the images' column is 'image', in test-0.parquet it is 'img'" in user_error(tmp_path)

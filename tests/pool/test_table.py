@@ -6,7 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from fewlabels.errors import UserError
-from fewlabels.pool import Pool
+from fewlabels.pool import Pool, paths, table
+from fewlabels.pool.source import Files
+from fewlabels.pool.texts import Texts
 
 
 @pytest.fixture
@@ -69,13 +71,20 @@ def test_missing_files_and_repeated_rows_are_skipped_with_their_line(folder: Pat
     ("text", "said"),
     [
         ("", "no column 'image' (found: none)"),
-        ("image,class\n../a.png,1\n", "no column 'label' (found: image, class)"),
-        ("image;label\n../a.png;1\n", "no column 'image'"),
+        ("image,animal\n../a.png,1\n", "no column 'label' (found: image, animal)"),
+        ("../a.png,cat\n../b.png,dog\n", "no column 'image' (found: ../a.png, cat)"),
         ("image,label\n", "no rows"),
         ("image,label,split\n../a.png,1,holdout\n", "line 2 has the split 'holdout'"),
         ("image,label\n../a.png,1\n,2\n", "line 3 names no image"),
         ("image,label\n../a.png,1,2\n", "line 2 has 3 fields, the header has 2"),
-        ("image,label\n../a.png,cat|dog\n", "several labels an image are not supported yet"),
+        ("image,label\n../a.png,cat|dog\n", "train takes one label an image so far"),
+        ("path,file,label\n../a.png,x,1\n", "columns 'path' and 'file' may all be the image"),
+        ("image,label,Label\n../a.png,1,1\n", "columns 'label' and 'Label' may all be the label"),
+        ('image,label\n"../a.png,1\n../b.png,0\n', "line 3 has 1 fields"),
+        (
+            "image,label,split,group\n../a.png,1,train,g\n../b.png,0,train,h\n../c.png,1,test,g\n",
+            "line 2 and line 4 have the same group, but one is in train and one in test",
+        ),
         ("image,label,split\n../a.png,1,train\n../b.png,,test\n", "line 3 is in test but has no"),
         ("image,label\n../a.png,1\n../b.png,0\n../a.png,0\n", "two labels: 1 (line 2) and 0 (line"),
         ("image,label,split\n../a.png,1,train\n../a.png,1,test\n", "two splits: train (line 2)"),
@@ -99,8 +108,111 @@ def test_user_errors(folder: Path, text: str, said: str) -> None:
 
 def test_not_text(folder: Path) -> None:
     path = csv_file(folder, "image,label\nä.png,1\n", "latin-1")
-    with pytest.raises(UserError, match="not UTF-8"):
+    with pytest.raises(UserError, match=r"not UTF-8 text \(Latin-1, perhaps\); save the table"):
         Pool.scan(path)
+
+
+TWO = "image,label\n../a.png,x\n../b.png,y\n"  # the table that the following ones mean
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        TWO,
+        TWO.replace(",", ";"),
+        TWO.replace(",", "\t"),
+        TWO.replace("\n", "\r\n"),
+        TWO.replace("\n", "\n\n"),
+        TWO.replace("\n", "\r"),
+        TWO.replace("\n", "\n  \n"),
+        "\n" + TWO,
+        TWO.replace(",", " , "),
+        TWO.upper().replace("PNG", "png").replace("../A", "../a").replace("../B", "../b"),
+        TWO.replace("../", "..\\"),
+        TWO.replace("../", "./../tables/..//"),
+        '"Image",Label\n"../a.png","x"\n"../b.png",y\n',
+        ",image,label\n0,../a.png,x\n1,../b.png,y\n",
+        "file name,Class\n../a.png,x\n../b.png,y\n",
+        "label,filepath\nx,../a.png\ny,../b.png\n",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_ways_to_write_one_table(folder: Path, text: str, encoding: str) -> None:
+    pool = Pool.scan(csv_file(folder, text, encoding))
+    assert [name.lower() for name in pool.classes] == ["x", "y"]
+    assert pool.label.tolist() == [0, 1]
+    assert [pool.source.read(row) for row in range(2)] == [b"a", b"b"]
+    assert not pool.skipped
+
+
+def test_the_line_is_that_of_the_file_whatever_lies_between(folder: Path) -> None:
+    text = 'image,label,note\n\n../a.png,1,"two\nlines"\n \n../x.png,1,\n../b.png,0,\n'
+    assert Pool.scan(csv_file(folder, text)).skipped[0].reason == "no such file (line 6)"
+
+
+def test_a_missing_file_that_is_named_twice(folder: Path) -> None:
+    text = "image,label\n../x.png,1\n../x.png,1\n../a.png,0\n"
+    pool = Pool.scan(csv_file(folder, text), to_train=False)
+    assert [s.reason for s in pool.skipped] == [
+        "no such file (line 2)",
+        "the same image again (line 3)",
+    ]
+    assert len(pool) == 1
+
+
+def test_file_uris_and_absolute_paths(folder: Path) -> None:
+    (folder.parent / "ä b%.png").write_bytes(b"odd")
+    root = folder.parent
+    uris = [f"file://{root}/a.png", (root / "ä b%.png").as_uri(), f"file://localhost{root}/c.png"]
+    names = [*uris, f"{root}/d.png", f"{root}/tables/../a.png"]
+    lines = [f"{name},{n % 2}" for n, name in enumerate(names)]
+    pool = Pool.scan(csv_file(folder, "\n".join(["image,label", *lines])))
+    assert [pool.source.read(row) for row in range(len(pool))] == [b"a", b"odd", b"c", b"d"]
+    assert pool.skipped[0].reason == "the same image again (line 6)"
+
+
+def test_a_backslash_in_a_name_is_one_where_such_a_file_exists(folder: Path) -> None:
+    (folder / "a\\b.png").write_bytes(b"odd")
+    pool = Pool.scan(csv_file(folder, "image,label\na\\b.png,1\n../a.png,0\n"))
+    assert pool.source.read(0) == b"odd"
+
+
+def test_what_was_taken_for_what_is_noted(folder: Path) -> None:
+    text = ",File_Name,class,label,width,split\n0,../a.png,q,x,9,train\n1,../b.png,q,y,9,train\n"
+    assert Pool.scan(csv_file(folder, text)).notes == (
+        "the column 'File_Name' is read as image",
+        "not used: columns 'class', 'width'",
+    )
+    assert Pool.scan(csv_file(folder, TWO)).notes == ()
+
+
+def test_a_class_that_says_it_is_none_stays_one_and_is_noted(folder: Path) -> None:
+    text = "image,label\n../a.png,Not sure\n../b.png,cat\n../c.png,?\n../d.png,Not sure\n"
+    pool = Pool.scan(csv_file(folder, text))
+    assert pool.classes == ("?", "Not sure", "cat")
+    assert [note.split(";")[0] for note in pool.notes] == [
+        "the class '?' (1 labels) sounds like no class",
+        "the class 'Not sure' (2 labels) sounds like no class",
+    ]
+
+
+def test_more_rows_than_a_block(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "BLOCK", 2)
+    monkeypatch.setattr(paths, "BLOCK", 2)
+    lines = [f"../{name},{n % 2},g{n % 3}" for n, name in enumerate(["a.png", "x.png", *"bcdef"])]
+    lines = [line.replace(",", ".png,", 1) if ".png" not in line else line for line in lines]
+    pool = Pool.scan(csv_file(folder, "\n".join(["image,label,group", *lines])))
+    assert [pool.source.read(row) for row in range(6)] == [b"a", b"b", b"c", b"d", b"e", b"f"]
+    assert pool.label.tolist() == [0, 0, 1, 0, 1, 0]
+    assert pool.group is not None
+    assert pool.group.tolist() == [0, 1, 0, 2, 1, 0]
+    assert pool.skipped[0].reason == "no such file (line 3)"
+
+
+def test_names_are_one_block_of_memory(folder: Path) -> None:
+    source = Pool.scan(csv_file(folder, TWO)).source
+    assert isinstance(source, Files)
+    assert isinstance(source.paths, Texts)
 
 
 def test_parquet_table_of_paths(folder: Path) -> None:
@@ -119,6 +231,26 @@ def test_parquet_table_of_paths(folder: Path) -> None:
 
 def test_parquet_table_of_paths_names_the_row(folder: Path) -> None:
     path = folder / "labels.parquet"
-    pq.write_table(pa.table({"image": ["../a.png", "../b.png"], "label": ["x", "y|z"]}), path)
-    with pytest.raises(UserError, match=r"row 1 has the label 'y\|z'"):
+    pq.write_table(pa.table({"image": ["../a.png", ""], "label": ["x", "y"]}), path)
+    with pytest.raises(UserError, match="row 1 names no image"):
         Pool.scan(path)
+    pq.write_table(pa.table({"image": ["../a.png"], "label": [{"x": 1}]}), path)
+    with pytest.raises(UserError, match=r"the column 'label' is struct<x: int64>"):
+        Pool.scan(path)
+
+
+def test_parquet_columns_of_other_names_and_kinds(folder: Path) -> None:
+    path = folder / "labels.parquet"
+    kinds = {
+        "File": pa.array(["../a.png", "../b.png", None], pa.large_string()),
+        "category": pa.array([b"x", b"y", None]),
+        "group": pa.array([True, None, True]),
+        "split": pa.array(["Train", "val", ""]).dictionary_encode(),
+    }
+    columns = {name: column.slice(0, 2) for name, column in kinds.items()}
+    pq.write_table(pa.table(columns), path)
+    pool = Pool.scan(path, to_train=False)
+    assert pool.classes == ("x", "y")
+    assert pool.split.tolist() == ["train", "val"]
+    assert pool.group is not None
+    assert pool.notes[0] == "the column 'File' is read as image"

@@ -129,9 +129,7 @@ def copies_of(pool: Pool, digests: Sequence[str]) -> Copies:
 
 
 def _copy(pool: Pool, row: int) -> Copy:
-    number = int(pool.label[row])
-    label = pool.classes[number] if number >= 0 else ""
-    return Copy(pool.source.name(row), str(pool.split[row]), label)
+    return Copy(pool.source.name(row), str(pool.split[row]), pool.label_text(row))
 
 
 def _sizes(sizes: list[tuple[int, int]]) -> Sizes | None:

@@ -136,8 +136,8 @@ def holdout(
     training label. Unlabelled rows with the key of a held-out row are not in the mask: whoever
     trains on unlabelled images leaves them out.
     """
-    labelled: NDArray[np.bool_] = strata.any(1) if strata.ndim == 2 else strata >= 0
-    labelled = labelled & (split == "train")
+    in_any = np.asarray(strata.any(1) if strata.ndim == 2 else strata >= 0, dtype=np.bool_)
+    labelled: NDArray[np.bool_] = in_any & (split == "train")
     keys = np.arange(len(strata)) if group_keys is None else group_keys
     if not labelled.any():
         return labelled
@@ -210,7 +210,8 @@ def _draw(
     Units come in random order and are taken while that brings the counts nearer to the quotas. A
     stratum that got none although it should takes its smallest unit. Every stratum keeps a row.
     Where rows are in several strata, units of the rarest come first, because there is least choice
-    (after Sechidis et al. 2011, "On the stratification of multi-label data").
+    (after Sechidis et al. 2011, "On the stratification of multi-label data"), and distances are
+    parts of the quotas, so that a frequent stratum does not fill up at the cost of a rare one.
     """
     rows = np.flatnonzero(allowed)
     unit = numbered(keys[rows])
@@ -226,12 +227,14 @@ def _draw(
     starts = np.searchsorted(owner, np.arange(len(size) + 1))
     total = np.bincount(stratum, n, minlength=len(quota)).astype(np.int64)
     order = rng.permutation(len(size))
+    weight = np.ones(len(quota))
     if strata.ndim == 2:
+        weight = 1 / np.maximum(quota, 1)
         rarest = np.minimum.reduceat(total[stratum], starts[:-1])
         order = order[np.argsort(rarest[order], kind="stable")]
 
     holds, start = list(zip(stratum.tolist(), n.tolist(), strict=True)), starts.tolist()
-    missing, left = quota.tolist(), total.tolist()
+    missing, left, weigh = quota.tolist(), total.tolist(), weight.tolist()
     taken = np.zeros(len(size), dtype=np.bool_)
 
     def may_go(held: list[tuple[int, int]]) -> bool:
@@ -245,7 +248,7 @@ def _draw(
 
     for number in order.tolist():
         held = holds[start[number] : start[number + 1]]
-        nearer = sum(abs(missing[k] - n) - abs(missing[k]) for k, n in held) < 0
+        nearer = sum(weigh[k] * (abs(missing[k] - n) - abs(missing[k])) for k, n in held) < 0
         if nearer and may_go(held):
             take(number)
     place = np.argsort(order)

@@ -61,10 +61,9 @@ def told(column: Any) -> Any:
     if is_list(kind):
         # The bar at the end tells a list of one from a single label.
         lists = pa.LargeListArray.from_arrays(starts(column), told(column.flatten()))
-        joined = pc.binary_join(lists, "|")
-        full = pc.greater(pc.list_value_length(lists), 0)
-        joined = pc.if_else(full, pc.binary_join_element_wise(joined, "", "|"), "|")
-        return pc.if_else(column.is_valid(), joined, "").cast(TEXT)
+        bar = pa.scalar("|", TEXT)
+        joined = pc.binary_join_element_wise(pc.binary_join(lists, bar), pa.scalar("", TEXT), bar)
+        return pc.if_else(column.is_valid(), joined, "")
     if pa.types.is_float16(kind):
         return told(column.cast(pa.float32()))
     if pa.types.is_floating(kind):
