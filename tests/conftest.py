@@ -20,8 +20,9 @@ Paint = Callable[[Path, int, int], None]
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or writes the user's cache of images."""
+    """No test reads or writes the user's cache of images or labels."""
     monkeypatch.setenv("FEWLABELS_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setenv("FEWLABELS_LABELS", str(tmp_path_factory.mktemp("labels")))
 
 
 def picture(kind: int, seed: int, side: int = 16) -> Image.Image:

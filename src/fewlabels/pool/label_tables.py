@@ -1,0 +1,263 @@
+"""The labels of a store as tables, CSV or Parquet: written for others, and read from them."""
+
+import csv
+import math
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+
+from fewlabels.errors import UserError, one_line
+from fewlabels.pool.store import Event, LabelStore, Mark, cleaned
+
+CURRENT = ("image", "label", "sha256", "who", "when", "source")
+HISTORY = (*CURRENT, "previous", "event", "action", "kind", "target")
+NUMBERS = ("event", "action", "target")
+ROWS = 50_000  # of a Parquet file that are in memory at once
+KINDS = "a table of labels is a .csv or a .parquet file"
+
+Row = tuple[str, dict[str, str]]  # where it stands ("line 3", "row 2") and its texts by column
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import has come to, in images."""
+
+    new: int  # the store had no label of them
+    changed: int
+    same: int  # nothing was written for these
+    empty: int = 0  # rows of a table without digests that give no label
+    action: int | None = (
+        None  # what `undo` takes back; None where nothing was written, or a history
+    )
+
+
+def export_table(store: LabelStore, path: Path, history: bool = False) -> int:
+    """Writes the current labels, or all events, to a new .csv or .parquet file; returns how many.
+
+    `import_table` makes the same labels, or the same events, of it. The file is there whole or not
+    at all. UserError where there is a file of that name, or it cannot be written.
+    """
+    write = {".csv": _write_csv, ".parquet": _write_parquet}.get(path.suffix.lower())
+    if write is None:
+        raise UserError(f"{path}: {KINDS}")
+    if path.exists():
+        raise UserError(f"{path}: exists; name a new file, nothing is overwritten")
+    part = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
+    columns, events = (HISTORY, store.history()) if history else (CURRENT, store.current())
+    try:
+        count = write(part, columns, events)
+        os.replace(part, path)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror or one_line(error)})"
+        ) from None
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+    return count
+
+
+def import_table(
+    store: LabelStore, path: Path, who: str, digests: Mapping[str, str] | None = None
+) -> Imported:
+    """Writes the labels of a table to the store, all of them or none.
+
+    A row is of the image with its `sha256`; without one, of that which `digests` {name: digest} has
+    under `image`. `who` and the source "import" are what rows get that name none. An empty label
+    takes an image back to unlabelled where the table has a column `sha256`; in other tables it says
+    nothing. A table with a column `event` is a history, for an empty store. UserError names the
+    place of what cannot be understood.
+    """
+    columns, rows = _read(path)
+    _require(path, columns, digests)
+    if "event" in columns:
+        try:
+            store.restore(_event(path, place, row) for place, row in rows)
+        except UserError as error:
+            raise _at(path, error) from None
+        known = store.labels()
+        return Imported(new=len(known), changed=0, same=0)
+    marks: dict[str, tuple[str, Mark]] = {}
+    empty = 0
+    for place, row in rows:
+        if not row["label"].strip() and "sha256" not in columns:
+            empty += 1
+            continue
+        try:
+            mark = cleaned(_mark(row, who, digests))
+        except UserError as error:
+            raise UserError(f"{path}: {place}: {error}") from None
+        first, other = marks.setdefault(mark.digest, (place, mark))
+        if other.label != mark.label:
+            raise UserError(
+                f"{path}: {place} gives {mark.image or mark.digest} the label {mark.label!r}, "
+                f"{first} gives the same image {other.label!r}; keep one of them"
+            )
+    known = store.labels()
+    new = [mark for _, mark in marks.values() if mark.digest not in known]
+    changed = [m for _, m in marks.values() if known.get(m.digest, m.label) != m.label]
+    written = [m for _, m in marks.values() if known.get(m.digest) != m.label]
+    action = store.add(written) if written else None
+    return Imported(len(new), len(changed), len(marks) - len(written), empty=empty, action=action)
+
+
+def _at(path: Path, error: UserError) -> UserError:
+    """The error, which may be about a row or about the store, with the table in front."""
+    return error if str(error).startswith(str(path)) else UserError(f"{path}: {error}")
+
+
+def _mark(row: dict[str, str], who: str, digests: Mapping[str, str] | None) -> Mark:
+    image, digest = row.get("image", ""), row.get("sha256", "").strip()
+    if not digest and digests is not None:
+        digest = digests.get(image) or digests.get(image.strip(), "")
+        if not digest:
+            raise UserError(f"no image of the pool has the name {image!r}")
+    by, source = row.get("who", "").strip() or who, row.get("source", "").strip() or "import"
+    return Mark(digest, row["label"], by, source, image, row.get("when", "").strip())
+
+
+def _event(path: Path, place: str, row: dict[str, str]) -> Event:
+    try:
+        number, action = int(row["event"]), int(row["action"])
+        target = int(row["target"]) if row["target"] else None
+    except ValueError:
+        raise UserError(
+            f"{path}: {place}: event, action and target are whole numbers, not "
+            f"{row['event']!r}, {row['action']!r} and {row['target']!r}"
+        ) from None
+    said = row["sha256"], row["label"], row["previous"], row["who"], row["when"]
+    return Event(number, action, row["kind"], target, *said, row["source"], row["image"])
+
+
+def _cells(event: Event) -> dict[str, str | int | None]:
+    return {
+        "image": event.image,
+        "label": event.label,
+        "sha256": event.digest,
+        "who": event.who,
+        "when": event.time,
+        "source": event.source,
+        "previous": event.previous,
+        "event": event.number,
+        "action": event.action,
+        "kind": event.kind,
+        "target": event.target,
+    }
+
+
+def _require(path: Path, columns: list[str], digests: Mapping[str, str] | None) -> None:
+    """UserError for columns that no table of labels has, or that do not suffice."""
+    has = f"a table of labels has image or sha256, label, and maybe {', '.join(CURRENT[3:])}"
+    if unknown := [name for name in columns if name not in HISTORY]:
+        raise UserError(f"{path}: unknown columns {', '.join(map(repr, unknown))}; {has}")
+    if twice := [name for name in HISTORY if columns.count(name) > 1]:
+        raise UserError(f"{path}: more than one column {twice[0]!r}; keep one of them")
+    if "label" not in columns or not {"image", "sha256"} & set(columns):
+        raise UserError(f"{path}: has the columns {', '.join(columns) or 'none'}; {has}")
+    if "event" in columns and (missing := [name for name in HISTORY if name not in columns]):
+        raise UserError(f"{path}: a history (it has 'event') without {', '.join(missing)}")
+    if "sha256" not in columns and digests is None:
+        raise UserError(f"{path}: no column 'sha256', and no pool to look the images up in")
+
+
+def _read(path: Path) -> tuple[list[str], Iterator[Row]]:
+    """The columns of a table, and its rows. UserError where it cannot be read."""
+    read = {".csv": _read_csv, ".parquet": _read_parquet}.get(path.suffix.lower())
+    if read is None:
+        raise UserError(f"{path}: {KINDS}")
+    rows = read(path)
+    _, header = next(rows)
+    columns = [name.strip().lower() for name in header]
+    return columns, ((place, dict(zip(columns, texts, strict=True))) for place, texts in rows)
+
+
+def _read_csv(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """The header, then the rows that are not empty, each with its place."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            header = next(reader, [])
+            yield "line 1", header
+            for texts in reader:
+                if not any(text.strip() for text in texts):
+                    continue
+                if len(texts) != len(header):
+                    raise UserError(
+                        f"{path}: line {reader.line_num} has {len(texts)} fields, the header has "
+                        f"{len(header)}; put a value that holds a comma into double quotes"
+                    )
+                yield f"line {reader.line_num}", texts
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not UTF-8 text; save the table as CSV in UTF-8") from None
+    except csv.Error as error:
+        raise UserError(f"{path}: not a CSV table ({error})") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _read_parquet(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """The header, then the rows, each with its place."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            yield "the schema", file.schema_arrow.names
+            number = 0
+            for batch in file.iter_batches(batch_size=ROWS):
+                columns = [column.to_pylist() for column in batch.columns]
+                for values in zip(*columns, strict=True):
+                    yield f"row {number}", [_text(value) for value in values]
+                    number += 1
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: cannot be read as Parquet ({one_line(error)})") from None
+
+
+def _text(value: object) -> str:
+    """A cell as text, as it would stand in a CSV file; several labels are separated by `|`."""
+    match value:
+        case None:
+            return ""
+        case list():
+            return "|".join(_text(one) for one in value)
+        case bytes():  # a digest
+            return value.hex()
+        case datetime():
+            return value.isoformat()
+        case float() if math.isnan(value):
+            return ""
+        case float() if value.is_integer():  # integers beside nulls, as pandas writes them
+            return str(int(value))
+        case _:
+            return str(value)
+
+
+def _write_csv(path: Path, columns: tuple[str, ...], events: Iterable[Event]) -> int:
+    count = 0
+    with path.open("x", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        for event in events:
+            cells = _cells(event)
+            writer.writerow([cells[name] for name in columns])
+            count += 1
+    return count
+
+
+def _write_parquet(path: Path, columns: tuple[str, ...], events: Iterable[Event]) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds = {name: pa.int64() if name in NUMBERS else pa.string() for name in columns}
+    schema, count = pa.schema(list(kinds.items())), 0
+    events = iter(events)
+    with pq.ParquetWriter(path, schema) as file:
+        while some := [_cells(event) for event in islice(events, ROWS)]:
+            file.write_table(pa.Table.from_pylist(some, schema=schema))
+            count += len(some)
+    return count
