@@ -1,6 +1,8 @@
 import errno
 import io
 import pickle
+import shutil
+import subprocess
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -12,7 +14,7 @@ import pytest
 from PIL import Image
 
 from fewlabels.errors import UserError
-from fewlabels.pixels import cache
+from fewlabels.pixels import cache, cache_folder
 from fewlabels.pixels import decoded as on_the_fly
 from fewlabels.pixels.decode import Unreadable, square
 from fewlabels.pool.source import Encoded
@@ -333,6 +335,29 @@ def test_a_disk_that_is_full_is_left_as_it_was(
     assert "no space left" in made.note
     assert not list((tmp_path / "full").iterdir())
     same(made, whole)
+
+
+def test_a_real_disk_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose free space nobody could know of before."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a disk is not permitted here")
+    try:
+        made = built(MIXED, disk, size=48)  # 222 kB
+        assert "are allowed or free" in made.note
+        monkeypatch.setattr(cache_folder, "_free", lambda folder: 10**9)
+        monkeypatch.setattr(cache, "BLOCK", 8 * 48 * 48 * 3)
+        made = built(MIXED, disk, size=48)
+        assert "no space left" in made.note
+        assert not list(disk.iterdir())
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        made = built(MIXED, disk / "images", size=48)
+        assert "Read-only file system" in made.note
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    same(made, built(MIXED, tmp_path / "whole", size=48))
 
 
 def test_on_the_fly_the_last_ones_are_kept(
