@@ -108,7 +108,9 @@ def on_the_fly(source: Source) -> None:
         for name, order in rows.items():
             found = []
             for limit in (None, 0):
-                place = Path(folder) / str(limit)  # what is there already is used, whatever the limit
+                place = Path(folder) / str(
+                    limit
+                )  # what is there already is used, whatever the limit
                 images = cache.build(source, digest, 64, folder=place, limit=limit).images
                 found.append(2 * len(order) / seconds(views, images, order))
             print(name, *(f"{rate:,.0f}" for rate in found), sep=" | ")

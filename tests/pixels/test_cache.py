@@ -216,23 +216,24 @@ def test_interrupted_while_decoding_it_goes_on_there(tmp_path: Path, decoded: li
 def test_two_builds_at_once_share_the_work(tmp_path: Path) -> None:
     """One builds and the other waits, hears how far it is, and decodes nothing."""
     images = source(*(png(grey) for grey in range(40)))
-    digest, decoding = cache.fingerprint(images), threading.Event()
+    digest, waits = cache.fingerprint(images), threading.Event()
     waiter: list[Future[cache.Cache]] = []
     seen: list[int] = []
     with ThreadPoolExecutor(1) as threads, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cache, "WAIT", 0.01)
+        patch.setattr(
+            cache.time, "sleep", lambda seconds: waits.set() or threading.Event().wait(0.01)
+        )
 
         def wait() -> cache.Cache:
             return cache.build(Never(*vars(images).values()), digest, 8, 2, hear, tmp_path)
 
         def hear(done: int, total: int) -> None:
             seen.append(done)
-            decoding.set()
 
         def built_so_far(done: int, total: int) -> None:
             if done == 10:
                 waiter.append(threads.submit(wait))
-                assert decoding.wait(60)
+                assert waits.wait(60)
 
         one = cache.build(images, digest, 8, 2, built_so_far, tmp_path)
         two = waiter[0].result(60)
@@ -368,8 +369,10 @@ def test_on_the_fly_the_last_ones_are_kept(
     decoded.clear()
     for rows, count in (([0, 1], 2), ([0, 1], 2), ([0, 2], 3), ([0], 3), ([1], 4)):
         for row in rows:
-            made.images[row][:] = 0  # what is kept does not become another's
+            made.images[row][:] = 0  # what is kept is not what is given away
         assert len(decoded) == count
+    np.testing.assert_array_equal(made.images[1], square(MIXED.read(1), 8).pixels)
+    assert len(decoded) == 4
 
 
 def test_on_the_fly_an_image_that_changed_is_an_error(tmp_path: Path) -> None:

@@ -73,23 +73,25 @@ def test_what_is_in_use_stays(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_what_another_process_waits_for_is_made_again(
+def test_what_is_deleted_before_it_is_locked_is_not_what_is_held(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file is deleted between its opening and its lock."""
+    """Between its opening and its lock another process deletes the file and makes it anew."""
     made(1, tmp_path)
-    lock, left = cache_folder.lock, [1]
+    file, lock, left = next(tmp_path.glob("*.u8")), cache_folder.lock, [1]
 
-    def deleted_first(handle: Any, exclusive: bool, wait: bool = True) -> bool:
-        if not exclusive and left.pop() if left else False:
-            for file in tmp_path.iterdir():
-                file.unlink()
+    def anew_first(handle: Any, exclusive: bool, wait: bool = True) -> bool:
+        if not exclusive and left:
+            left.pop()
+            shutil.copy(file, tmp_path / "anew")
+            os.replace(tmp_path / "anew", file)
         return lock(handle, exclusive, wait)
 
-    monkeypatch.setattr(cache_folder, "lock", deleted_first)
-    assert built(pool(1), tmp_path).images[1, 4, 4, 0] == 101
+    monkeypatch.setattr(cache_folder, "lock", anew_first)
+    found = built(pool(1), tmp_path)
     assert not left
-    assert len(list(tmp_path.glob("*.u8"))) == 1
+    assert found.images[1, 4, 4, 0] == 101
+    assert [entry.in_use for entry in entries(tmp_path)] == [True]
 
 
 def test_features_and_leftovers_count_and_go_too(tmp_path: Path) -> None:
