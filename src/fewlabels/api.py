@@ -712,4 +712,4 @@ def _introduction(data: Data, config: Config, folder: RunFolder, *notes: str) ->
             "one label a class: none can be held out for validation"
             + ("" if len(data.test) else ", and without test images nothing can be measured")
         )
-    return lines + [note for note in notes if note]
+    return lines + [note for note in (*notes, data.note) if note]

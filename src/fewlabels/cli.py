@@ -503,6 +503,28 @@ def status(
 
 
 @app.command()
+def cache(
+    clear: Annotated[
+        bool, typer.Option("--clear/--info", help="Delete what no process uses, or list all.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """What is kept of decoded images, and how much; or delete it."""
+    import json
+
+    from fewlabels.pixels.cache_folder import default_folder
+    from fewlabels.report import cache as report
+
+    told = report.cleared(default_folder()) if clear else report.info(default_folder())
+    if as_json:
+        print(json.dumps(told, indent=2, ensure_ascii=False))
+    elif clear:
+        report.print_cleared(told, _console())
+    else:
+        report.print_info(told, _console())
+
+
+@app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Two run folders or more.")],
     against: Annotated[

@@ -60,18 +60,30 @@ def sample(
     view: int,
     height: int,
     width: int,
+    inside: Draws | None = None,
 ) -> Program:
     """Draws a program for `image` [B] (numbers in the pool) in their `epoch` [B], as view `view`.
 
-    `height` and `width` are the result's, in pixels: crops shift by whole ones.
+    `height` and `width` are the result's, in pixels: crops shift by whole ones. `inside` [B, 2] is
+    how much of width and height the picture takes that lies in the middle of each image (None: all
+    of it). `resized_crop` keeps to it, where nothing but mirroring and turns came before. Of the
+    others none does: a shift, a zoom or a warp moves picture and padding together, and a picture
+    with padding around it is what the model is asked about in the end; a cutout comes last, when
+    the picture is no longer where it was.
     """
+    inside = np.ones((len(image), 2)) if inside is None else inside
     draws = uniforms(seed, epoch, image, view, sum(map(_count, policy.stages)))
     instructions: list[Instruction] = []
     used = 0
     for stage in policy.stages:
         u = draws[:, used : used + _count(stage)]
         used += _count(stage)
-        instructions += _instructions(stage, u, height, width)
+        made = _instructions(stage, u, height, width, inside)
+        if stage.name == "turn":
+            code, degrees = made[0]
+            on_its_side = (code == op.ROTATE) & (degrees[:, 0] % 180 == 90)
+            inside = np.where(on_its_side[:, None], inside[:, ::-1], inside)
+        instructions += made
     code = np.zeros((len(image), len(instructions)), np.int16)
     operand = np.zeros((len(image), len(instructions), op.OPERANDS), np.float32)
     for k, (what, values) in enumerate(instructions):
@@ -86,7 +98,9 @@ def _count(stage: Stage) -> int:
     return _DRAWS.get(stage.name, _OPERATION_DRAWS)
 
 
-def _instructions(stage: Stage, u: Draws, height: int, width: int) -> list[Instruction]:
+def _instructions(
+    stage: Stage, u: Draws, height: int, width: int, inside: Draws
+) -> list[Instruction]:
     name = stage.name
     if name in ("flip", "flip_y"):
         code = op.FLIP if name == "flip" else op.FLIP_Y
@@ -100,7 +114,7 @@ def _instructions(stage: Stage, u: Draws, height: int, width: int) -> list[Instr
             for axis, (code, side) in enumerate([(op.TRANSLATE_X, width), (op.TRANSLATE_Y, height)])
         ]
     if name == "resized_crop":
-        return [(op.WARP, _window(u, stage["area"], height, width))]
+        return [(op.WARP, _window(u, stage["area"], height, width, inside))]
     if name in ("zoom", "light"):
         # even on a logarithmic scale: as likely twice as large as half as large
         factor = np.exp((2 * u - 1) * -np.log(1 - stage.value))
@@ -147,15 +161,19 @@ def _shift(u: Draws, part: float, side: int) -> Draws:
     return np.floor(u * (2 * reach + 1)) - reach
 
 
-def _window(u: Draws, area: Span, height: int, width: int) -> Draws:
-    """A window anywhere in the image, as a WARP of [B, 8]."""
-    ratio = np.exp((2 * u[:, 1] - 1) * np.log(4 / 3)) * height / width  # of the relative sides
+def _window(u: Draws, area: Span, height: int, width: int, inside: Draws) -> Draws:
+    """A window anywhere in the part of the image that is `inside`, as a WARP of [B, 8]."""
+    across, down = inside.T
+    # of its sides, as parts of those of what it lies in
+    ratio = np.exp((2 * u[:, 1] - 1) * np.log(4 / 3)) * (height * down) / (width * across)
     part = _between(area, u[:, 0])
     ratio = np.clip(ratio, part, 1 / part)  # the nearest at which so large a window fits
     w, h = np.sqrt(part * ratio), np.sqrt(part / ratio)
     x, y = (2 * u[:, 2] - 1) * (1 - w) / 2, (2 * u[:, 3] - 1) * (1 - h) / 2
     nothing = np.zeros_like(w)
-    return np.column_stack([w, nothing, x, nothing, h, y, nothing, nothing])
+    return np.column_stack(
+        [w * across, nothing, x * across, nothing, h * down, y * down, nothing, nothing]
+    )
 
 
 def _random_operation(among: NDArray[np.int64], u: Draws, m: Span | None) -> Instruction:

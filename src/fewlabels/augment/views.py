@@ -17,6 +17,7 @@ from fewlabels.augment.operations import WARP
 from fewlabels.augment.points import through_points
 from fewlabels.augment.policy import Policy
 from fewlabels.augment.sampler import Program, sample
+from fewlabels.pixels.decoded import Pixels
 from fewlabels.pixels.preprocess import Preprocess
 
 _OF_THREAD = threading.local()
@@ -27,14 +28,16 @@ class Augmenter:
     """Renders views of images [N, H, W, 3] (uint8) at the size and with the mean of `preprocess`.
 
     `fill` is the colour [3] beyond the edge of an image and in a cutout, in 0..255. `threads` share
-    the work of a batch; what comes out does not depend on their number.
+    the work of a batch; what comes out does not depend on their number. `box` [N, 4] is where the
+    picture lies in each image: left, top, width, height in pixels (None: it is the whole image).
     """
 
-    images: NDArray[np.uint8]
+    images: Pixels
     preprocess: Preprocess
     fill: NDArray[np.float64]
     seed: int
     threads: int = 1
+    box: NDArray[np.int64] | None = None
 
     def __call__(
         self,
@@ -49,7 +52,8 @@ class Augmenter:
         `out`, contiguous or in channels-last memory, is written instead of a new tensor.
         """
         size = self.preprocess.size
-        program = sample(policy, self.seed, epoch, rows, view, size, size)
+        inside = None if self.box is None else _middle(self.box[rows], *self.images.shape[1:3])
+        program = sample(policy, self.seed, epoch, rows, view, size, size, inside)
         if out is None:
             out = torch.empty((len(rows), 3, size, size), dtype=torch.float32)
         planar = out.is_contiguous()
@@ -57,8 +61,11 @@ class Augmenter:
         if out.shape != (len(rows), 3, size, size) or not memory.is_contiguous():
             raise ValueError(f"out: {tuple(out.shape)}, strides {out.stride()}")
         mean, std = (np.array(v) * 255 for v in (self.preprocess.mean, self.preprocess.std))
+        images, places = self.images, rows
+        if not isinstance(images, np.ndarray):  # decoded now; the draws are those of its rows
+            images, places = images[rows], np.arange(len(rows))
         execute(
-            self.images, rows, program, policy.nearest, self.fill, mean, std,
+            images, places, program, policy.nearest, self.fill, mean, std,
             memory.numpy(), planar, self.threads,
         )  # fmt: skip
         return out
@@ -99,6 +106,22 @@ def execute(
         part(chunks[0])
     else:
         list(_pool(threads).map(part, chunks))
+
+
+def _middle(box: NDArray[np.int64], height: int, width: int) -> NDArray[np.float64]:
+    """How much of width and height [B, 2] the largest part in the middle takes that no view of
+    shows anything but the picture in `box` [B, 4].
+
+    Between two pixels the kernel blends them: so along an axis with padding it ends in the middle
+    of the outermost pixels. In the middle: it then holds for mirrored images too. (A picture that
+    is a single pixel across, beside the middle of its square, has no such part.)
+    """
+    sides = np.array([width, height])
+    start, end = box[:, :2], box[:, :2] + box[:, 2:]
+    reach = np.minimum(sides / 2 - start, end - sides / 2)
+    padded = 2 * reach < sides
+    part: NDArray[np.float64] = np.maximum(2 * reach - padded, 1e-6) / sides
+    return part
 
 
 @lru_cache(maxsize=16)

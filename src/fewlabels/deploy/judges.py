@@ -76,7 +76,9 @@ def find(
     pool = pool.take(np.flatnonzero(mine))
     digest = cache.fingerprint(pool.source, progress=lambda done, of: count("reading", done, of))
     pixels = cache.build(
-        pool.source, digest, size, progress=lambda done, of: count("decoding", done, of)
+        *(pool.source, digest, size),
+        progress=lambda done, of: count("decoding", done, of),
+        origin=pool.origin,
     )
     learnt, names = _learnt(run), [pool.source.name(row) for row in range(len(pool))]
     changed = np.array([own.get(name, d) != d for name, d in zip(names, digest, strict=True)])
@@ -90,7 +92,7 @@ def find(
     ]
     return Judges(
         origin=pool.origin,
-        images=pixels.images,
+        images=pixels.images[:],  # a map as it is; else all of them, in memory
         label=numbers(pool.classes, classes)[pool.label],
         group=pool.group,
         learnt=np.array([one in learnt for one in digest]),

@@ -1,25 +1,38 @@
-"""Every image of a source decoded once, into one file of 8-bit pixels that is mapped, not read."""
+"""Every image of a source decoded once, into one file of 8-bit pixels that is mapped, not read.
+
+The file holds the pixels [N, S, S, 3], then where the picture lies in each square [N, 4]. A journal
+beside it gets a line for each block of images that is written, with a checksum. To open a cache is
+to check all blocks against their lines, and to decode those that are not there or not what they
+were. So a build that was killed goes on where it was, damage is mended, and nothing has to be
+written in a certain order: what a power cut has taken fails its check.
+"""
 
 import errno
 import hashlib
 import json
-import os
-import uuid
-from collections.abc import Callable
+import time
+import zlib
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
-import platformdirs
 from numpy.typing import NDArray
 
 from fewlabels.errors import UserError
-from fewlabels.pixels.decode import Unreadable, square
+from fewlabels.pixels import cache_folder
+from fewlabels.pixels.cache_folder import default_folder
+from fewlabels.pixels.decode import Square
+from fewlabels.pixels.decoded import Decoded, Pixels, decoded
 from fewlabels.pool.source import Source, content_digest
 from fewlabels.pool.threads import each
 
-VERSION = 2  # counts up when the same bytes give other pixels: `square`, the file itself
+VERSION = 3  # counts up when the same bytes give other pixels: `square`, the file itself
+BLOCK = 2**20  # bytes of pixels that are checked together
+BOX = np.dtype("<u2")  # each of the four numbers of a box
+WAIT = 0.2  # seconds between two looks at what another process has built
 
 Progress = Callable[[int, int], None]  # (done, total), called from the calling thread
 
@@ -28,11 +41,13 @@ Progress = Callable[[int, int], None]  # (done, total), called from the calling 
 class Cache:
     """The pixels of N images; a row that cannot be decoded holds zeros and a reason."""
 
-    images: NDArray[np.uint8]  # [N, size, size, 3], a read-only memory map
+    images: Pixels  # [N, size, size, 3]: a read-only map of the file, or decoded on the fly
+    box: NDArray[np.int64]  # [N, 4]: left, top, width, height of the picture in its square
     readable: NDArray[np.bool_]  # [N]
     reason: tuple[str, ...]  # [N], "" where readable
     digest: tuple[str, ...]  # [N], SHA-256 of the encoded bytes, "" where there are none
     size: int
+    note: str = ""  # why there is no file, in one line
 
 
 def fingerprint(
@@ -61,38 +76,212 @@ def build(
     workers: int = 2,
     progress: Progress | None = None,
     folder: Path | None = None,
+    limit: int | None = None,
+    origin: str = "",
 ) -> Cache:
     """The pixels of `source`, size x size; decoded now, or mapped if they were decoded before.
 
     The file lies in `folder` (default: $FEWLABELS_CACHE, else the user's cache folder) and is
-    named by what it holds: `digest` (from fingerprint), `size` and VERSION. Raises UserError when
-    it cannot be written or an image changed since its digest was taken.
+    named by what it holds: `digest` (from fingerprint), `size` and VERSION; `origin` says for
+    people which pool that is. `limit` is the folder's, in bytes (default: `default_limit`): what
+    was used longest ago makes room. Where there is too little, or the folder cannot be written,
+    images are decoded now to see which can be, and again whenever they are asked for. Raises
+    UserError when an image changed since its digest was taken.
     """
     if len(digest) != len(source):
         raise ValueError(f"{len(digest)} digests for {len(source)} images")
     folder = folder or default_folder()
-    key = hashlib.blake2b(
-        "\n".join((f"fewlabels {VERSION} {size}", *digest)).encode(), digest_size=16
-    ).hexdigest()
-    pixels, about = folder / f"{key}.u8", folder / f"{key}.json"
-    bad = _known(pixels, about, len(source), size)
-    if bad is None:
-        try:
-            bad = _write(source, digest, size, workers, progress, pixels, about)
-        except OSError as error:
-            full = error.errno == errno.ENOSPC
-            reason = "no space left" if full else error.strerror or str(error)
-            raise UserError(
-                f"{folder}: the image cache cannot be written ({reason}); it needs "
-                f"{_bytes(len(source), size) / 1e6:,.0f} MB; set FEWLABELS_CACHE to another folder"
-            ) from error
-    shape = (len(source), size, size, 3)
-    images: NDArray[np.uint8] = np.zeros(shape, dtype=np.uint8)
-    if len(source):  # an empty file cannot be mapped
-        images = _Mapped(pixels, dtype=np.uint8, mode="r", shape=shape)
-    reasons = tuple(bad.get(row, "") for row in range(len(source)))
+    task = _Task(source, digest, size, workers, progress)
+    images: Pixels = Decoded(source, digest, size, workers)
+    note = ""
+    try:
+        if len(source):  # an empty file cannot be mapped
+            images = _mapped_file(task, folder / f"{_key(digest, size)}.u8", limit, origin)
+    except (cache_folder.NoRoom, OSError) as error:
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        why = "no space left" if full else getattr(error, "strerror", None) or str(error)
+        note = (
+            "images are decoded each time they are needed, which is slower: no cache of "
+            f"{cache_folder.in_words(task.bytes)} could be made in {folder} ({why}); set "
+            "FEWLABELS_CACHE to another folder, or FEWLABELS_CACHE_LIMIT to more"
+        )
+        for _ in task.decode(np.flatnonzero(~task.known)):
+            pass
+    reasons = tuple(task.reason)
     readable = np.array([not reason for reason in reasons], dtype=np.bool_)
-    return Cache(images, readable, reasons, digest, size)
+    return Cache(images, task.box, readable, reasons, digest, size, note)
+
+
+def _key(digest: tuple[str, ...], size: int) -> str:
+    text = "\n".join((f"fewlabels {VERSION} {size}", *digest))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+class _Task:
+    """What is to be decoded, how it lies in the file, and what has become known of it."""
+
+    def __init__(
+        self,
+        source: Source,
+        digest: tuple[str, ...],
+        size: int,
+        workers: int,
+        progress: Progress | None,
+    ) -> None:
+        self.source, self.digest, self.size = source, digest, size
+        self.workers, self.progress = workers, progress
+        count = len(digest)
+        self.shape = count, size, size, 3
+        self.image = size * size * 3  # bytes of one
+        self.rows_a_block = max(1, BLOCK // self.image)
+        self.blocks = -(-count // self.rows_a_block)
+        self.bytes = count * (self.image + 4 * BOX.itemsize)
+        self.box = np.zeros((count, 4), np.int64)
+        self.reason = [""] * count
+        self.known = np.zeros(count, np.bool_)  # whether box and reason are
+        self._done = 0
+
+    def rows(self, block: int) -> slice:
+        first = block * self.rows_a_block
+        return slice(first, min(first + self.rows_a_block, len(self.digest)))
+
+    def places(self, rows: slice) -> tuple[int, int]:
+        """Where in the file the pixels and the boxes of these rows begin."""
+        boxes = len(self.digest) * self.image
+        return rows.start * self.image, boxes + rows.start * 4 * BOX.itemsize
+
+    def missing(self) -> list[int]:
+        """The blocks that are not known to be in the file."""
+        return [block for block in range(self.blocks) if not self.known[self.rows(block)].all()]
+
+    def decode(self, rows: NDArray[np.int64]) -> Generator[NDArray[np.uint8] | None, None, None]:
+        """The pixels of these rows, one after another; None where one cannot be decoded."""
+
+        def one(place: int) -> Square | str:
+            return decoded(self.source, self.digest, self.size, int(rows[place]))
+
+        for row, found in zip(rows.tolist(), each(one, len(rows), self.workers), strict=True):
+            if isinstance(found, str):
+                self.reason[row] = found
+            else:
+                self.box[row] = found.box
+            self.learnt(slice(row, row + 1))
+            yield None if isinstance(found, str) else found.pixels
+
+    def learnt(self, rows: slice) -> None:
+        """Box and reason of these are known now."""
+        self.known[rows] = True
+        self._done += rows.stop - rows.start
+        if self.progress:
+            self.progress(self._done, len(self.digest))
+
+
+def _mapped_file(task: _Task, file: Path, limit: int | None, origin: str) -> "_Mapped":
+    """The file, whole. NoRoom or OSError where it cannot be made; then nothing of it is left."""
+    try:
+        held = cache_folder.hold(file)
+    except FileNotFoundError:
+        held = None
+    else:
+        _check(task, file)
+    if task.missing():
+        if held:
+            held.close()
+        held = cache_folder.reserve(file, task.bytes, limit)
+        try:
+            _fill(task, file, origin)
+        except OSError:  # a disk that is full must not stay full: a run writes there too
+            cache_folder.discard(file, held)
+            raise
+    assert held is not None
+    cache_folder.touch(cache_folder.journal_of(file))
+    return _map(held, task.shape)
+
+
+def _check(task: _Task, file: Path) -> None:
+    """Learns of the blocks that are in the file and what their lines in the journal say."""
+    missing = set(task.missing())
+    lines = {
+        line["block"]: line
+        for line in cache_folder.records(cache_folder.journal_of(file))
+        if isinstance(line.get("block"), int) and line["block"] in missing
+    }
+    blocks = list(lines)
+
+    def read(place: int) -> NDArray[np.uint16] | None:
+        rows = task.rows(blocks[place])
+        count = rows.stop - rows.start
+        at, at_box = task.places(rows)
+        with file.open("rb", buffering=0) as handle:
+            handle.seek(at)
+            pixels = handle.read(count * task.image)
+            handle.seek(at_box)
+            boxes = handle.read(count * 4 * BOX.itemsize)
+        line = lines[blocks[place]]
+        if line.get("crc") != _checksum(pixels, boxes, line.get("unreadable")):
+            return None
+        return np.frombuffer(boxes, BOX).reshape(count, 4)
+
+    for block, boxes in zip(blocks, each(read, len(blocks), task.workers), strict=True):
+        if boxes is not None:
+            rows = task.rows(block)
+            task.box[rows] = boxes
+            for row, reason in lines[block]["unreadable"].items():
+                task.reason[int(row)] = reason
+            task.learnt(rows)
+
+
+def _checksum(pixels: Any, boxes: Any, unreadable: Any) -> int:
+    reasons = json.dumps(unreadable).encode()
+    return zlib.crc32(reasons, zlib.crc32(boxes, zlib.crc32(pixels)))
+
+
+def _fill(task: _Task, file: Path, origin: str) -> None:
+    """Decodes what is not in the file yet; while another process does so, waits for it."""
+    journal = cache_folder.journal_of(file)
+    with journal.open("a+b") as log, file.open("r+b") as pixels:
+        while not cache_folder.lock(log, exclusive=True, wait=False):
+            time.sleep(WAIT)
+            _check(task, file)
+        _check(task, file)
+        missing = task.missing()
+        about = {"images": len(task.digest), "size": task.size, "blocks": task.blocks}
+        _note(log, about | {"version": VERSION, "origin": origin})
+        rows = [np.arange(len(task.digest))[task.rows(block)] for block in missing]
+        with closing(task.decode(np.concatenate(rows or [np.zeros(0, np.int64)]))) as images:
+            for block in missing:
+                _write(task, block, images, pixels, log)
+
+
+def _write(
+    task: _Task,
+    block: int,
+    decoding: Iterator[NDArray[np.uint8] | None],
+    pixels: BinaryIO,
+    log: BinaryIO,
+) -> None:
+    """A block, then its line. Not through a map: a full disk is then an error, not a crash."""
+    rows = task.rows(block)
+    images = np.zeros((rows.stop - rows.start, *task.shape[1:]), np.uint8)
+    for image in images:
+        found = next(decoding)
+        if found is not None:
+            image[:] = found
+    boxes = task.box[rows].astype(BOX)
+    for place, content in zip(task.places(rows), (images, boxes), strict=True):
+        pixels.seek(place)
+        pixels.write(content.data)
+    pixels.flush()
+    names = range(rows.start, rows.stop)
+    unreadable = {str(row): task.reason[row] for row in names if task.reason[row]}
+    crc = _checksum(images, boxes, unreadable)
+    _note(log, {"block": block, "crc": crc, "unreadable": unreadable})
+
+
+def _note(log: BinaryIO, line: dict[str, Any]) -> None:
+    # a line feed before it too: a kill may have cut off the line before
+    log.write(f"\n{json.dumps(line)}\n".encode())
+    log.flush()
 
 
 class _Mapped(np.memmap[Any, np.dtype[np.uint8]]):
@@ -102,90 +291,21 @@ class _Mapped(np.memmap[Any, np.dtype[np.uint8]]):
         whole: Any = vars(self).get("_mmap")  # None of a copy
         if whole is None or self.nbytes != len(whole):
             return np.asarray(self).__reduce__()
-        return _map, (self.filename, self.shape)
+        return _opened, (self.filename, self.shape)
 
 
-def _map(file: Path, shape: tuple[int, ...]) -> _Mapped:
+def _map(held: BinaryIO, shape: tuple[int, ...]) -> _Mapped:
+    """The pixels of an open file. The map has a handle of its own, so that what `held` has locked
+    stays locked for as long as there is the map."""
+    with held:
+        return _Mapped(held, dtype=np.uint8, mode="r", shape=shape)
+
+
+def _opened(file: str, shape: tuple[int, ...]) -> _Mapped:
     try:
-        return _Mapped(file, dtype=np.uint8, mode="r", shape=shape)
+        return _map(cache_folder.hold(Path(file)), shape)
     except OSError as error:
         raise UserError(
             f"{file}: cannot be opened ({error.strerror}); FEWLABELS_CACHE must name a folder that "
             "all machines share"
         ) from error
-
-
-def default_folder() -> Path:
-    """$FEWLABELS_CACHE, or `images` in the user's cache folder."""
-    chosen = os.environ.get("FEWLABELS_CACHE")
-    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("fewlabels")) / "images"
-
-
-def _bytes(count: int, size: int) -> int:
-    return count * size * size * 3
-
-
-def _known(pixels: Path, about: Path, count: int, size: int) -> dict[int, str] | None:
-    """{row: reason} of the unreadable rows if the cache is there and whole, else None."""
-    try:
-        if pixels.stat().st_size != _bytes(count, size):
-            return None
-        return {int(row): text for row, text in json.loads(about.read_text())["unreadable"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None  # absent or damaged: it is written again
-
-
-def _write(
-    source: Source,
-    digest: tuple[str, ...],
-    size: int,
-    workers: int,
-    progress: Progress | None,
-    pixels: Path,
-    about: Path,
-) -> dict[int, str]:
-    def one(row: int) -> tuple[NDArray[np.uint8] | None, str]:
-        try:
-            data = source.read(row)
-        except OSError as error:
-            # Without this, a file share that was away for a moment would be remembered as damage.
-            if digest[row]:
-                raise _changed(source, row) from error
-            return None, " ".join((error.strerror or str(error)).split())
-        if content_digest(data) != digest[row]:
-            raise _changed(source, row)
-        try:
-            return square(data, size).pixels, ""
-        except Unreadable as error:
-            return None, str(error)
-
-    pixels.parent.mkdir(parents=True, exist_ok=True)
-    # Two processes may build the same cache: each writes under a name of its own, and the later
-    # one replaces a whole file by an equal one. The .json comes last: without it there is no cache.
-    unique = uuid.uuid4().hex
-    part = pixels.with_suffix(f".{unique}.part")
-    part_about = about.with_suffix(f".{unique}.json-part")
-    nothing = bytes(_bytes(1, size))
-    bad: dict[int, str] = {}
-    try:
-        # Written in order, not through a map: a full disk is then an error, not a crash (SIGBUS).
-        with part.open("wb") as file:
-            for row, (image, reason) in enumerate(each(one, len(source), workers)):
-                if image is None:
-                    bad[row] = reason
-                file.write(nothing if image is None else image.data)
-                if progress:
-                    progress(row + 1, len(source))
-            file.flush()
-            os.fsync(file.fileno())  # or a power cut could leave the .json and not the pixels
-        part_about.write_text(json.dumps({"version": VERSION, "size": size, "unreadable": bad}))
-        os.replace(part, pixels)
-        os.replace(part_about, about)
-    finally:
-        part.unlink(missing_ok=True)
-        part_about.unlink(missing_ok=True)
-    return bad
-
-
-def _changed(source: Source, row: int) -> UserError:
-    return UserError(f"{source.name(row)}: changed while it was being read; run the command again")

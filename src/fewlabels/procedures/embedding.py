@@ -10,6 +10,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from fewlabels.models.built import head
 from fewlabels.models.onnx_forward import available, onnx_forward
 from fewlabels.models.structure import embed
 from fewlabels.pixels import cache
+from fewlabels.pixels.cache_folder import FEATURES, default_folder, touch
 from fewlabels.procedures.prepare import Rows
 from fewlabels.procedures.stage import Context
 
@@ -36,9 +38,10 @@ def embedded(context: Context, rows: Rows) -> Features:
     if not len(rows):
         return np.zeros((0, 0), np.float32)
     model = context.model().eval()
-    home = cache.default_folder() / "features" / _key(context, model)
+    home = default_folder() / FEATURES / _key(context, model)
     digests = [context.data.digest[row] for row in rows]
     known = _read(home, set(digests))
+    touch(home)
     new = {d: int(r) for d, r in zip(digests, rows, strict=True) if d not in known}
     missing = list(new.values())
     if missing:
@@ -110,7 +113,10 @@ def _faster(
 def _key(context: Context, model: nn.Module) -> str:
     """Names the backbone: its architecture, its weights but for the head, its preprocessing."""
     top = f"{head(model)[0]}."
-    about = [context.start.architecture, context.start.arguments, context.preprocess.to_json()]
+    about = [
+        *(cache.VERSION, context.start.architecture, context.start.arguments),
+        context.preprocess.to_json(),
+    ]
     digest = hashlib.blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=16)
     for name, value in model.state_dict().items():
         if not name.startswith(top):
@@ -134,8 +140,12 @@ def _read(home: Path, wanted: set[str]) -> dict[str, Features]:
 
 
 def _write(home: Path, digests: list[str], features: Features) -> None:
-    home.mkdir(parents=True, exist_ok=True)
     fresh = home / f".{uuid.uuid4().hex}"
-    with fresh.open("wb") as file:
-        np.savez(file, digest=np.array(digests), features=features)
-    os.replace(fresh, home / f"{uuid.uuid4().hex}.npz")
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with fresh.open("wb") as file:
+            np.savez(file, digest=np.array(digests), features=features)
+        os.replace(fresh, home / f"{uuid.uuid4().hex}.npz")
+    except OSError:  # a folder that is full, or not ours: a later run computes them again
+        with suppress(OSError):
+            fresh.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from fewlabels.errors import UserError
 from fewlabels.methods import Batch, Method, Views
 from fewlabels.pixels import cache
 from fewlabels.pixels.decode import longer_side
+from fewlabels.pixels.decoded import Pixels
 from fewlabels.pixels.loader import Stream
 from fewlabels.pixels.preprocess import Preprocess, border_colour
 from fewlabels.pool import split
@@ -46,7 +47,8 @@ class Data:
     """The images of a run. Rows are numbers of images in the pool, wherever they appear."""
 
     pool: Pool  # split, with the labels that may be used
-    images: NDArray[np.uint8]  # [N, S, S, 3]
+    images: Pixels  # [N, S, S, 3]
+    box: NDArray[np.int64] | None  # [N, 4], where the pictures lie in them; None: everywhere
     digest: tuple[str, ...]  # [N]
     labelled: Rows  # training images with a label
     unlabelled: Rows  # training images without a label
@@ -54,6 +56,8 @@ class Data:
     test: Rows
     held_out: Rows  # the part of `labelled` that trials are validated on; empty where `val` is not
     skipped: tuple[Skipped, ...]
+    note: str = ""  # why images are decoded anew whenever they are needed, in one line
+    cache_limit: int | None = None  # bytes, of the folder of decoded images
     given: Given | None = None  # for methods whose unlabelled images come with a teacher's word
 
 
@@ -79,14 +83,17 @@ def prepare(
     per_class: int | None = None,
     count: Callable[[int, int], None] | None = None,
     spare: bool = True,
+    cache_limit: int | None = None,
 ) -> Data:
     """Reads the pixels of `pool`, leaves out what cannot be read, splits, keeps `per_class` labels
     a class (None: all) and holds out a part of them for validation. spare: whether the images whose
-    labels are not kept are unlabelled ones; else they are not used.
+    labels are not kept are unlabelled ones; else they are not used. cache_limit: see `cache.build`.
 
     UserError when fewer than two classes have a label, or nothing is left to learn from.
     """
-    pixels = cache.build(pool.source, digest, size, progress=count)
+    pixels = cache.build(
+        pool.source, digest, size, progress=count, limit=cache_limit, origin=pool.origin
+    )
     bad = np.flatnonzero(~pixels.readable)
     unreadable = tuple(Skipped(pool.source.name(int(i)), pixels.reason[i]) for i in bad)
     fine = pixels.readable
@@ -120,6 +127,7 @@ def prepare(
     return Data(
         pool=pool,
         images=pixels.images,
+        box=pixels.box,
         digest=digest,
         labelled=labelled,
         unlabelled=np.flatnonzero(unlabelled),
@@ -127,13 +135,20 @@ def prepare(
         test=np.flatnonzero((pool.split == "test") & fine),
         held_out=held_out,
         skipped=pool.skipped + unreadable,
+        note=pixels.note,
+        cache_limit=cache_limit,
     )
 
 
 def at_size(data: Data, size: int, count: Callable[[int, int], None] | None = None) -> Data:
     """The same images under the same numbers, decoded anew at another size."""
-    pixels = cache.build(data.pool.source, data.digest, size, progress=count)
-    return replace(data, images=pixels.images)
+    pixels = cache.build(
+        *(data.pool.source, data.digest, size),
+        progress=count,
+        limit=data.cache_limit,
+        origin=data.pool.origin,
+    )
+    return replace(data, images=pixels.images, box=pixels.box, note=pixels.note)
 
 
 def preprocessing(data: Data, base: Preprocess | None, size: int) -> Preprocess:
@@ -236,8 +251,9 @@ def batches(
     everything = np.concatenate([np.unique(labelled), unlabelled])
     said = data.given if method.views.given else None
     assert said is not None or not method.views.given
+    fill = border_colour(data.images, everything, data.box)
     return Batches(
-        augment=Augmenter(data.images, preprocess, border_colour(data.images, everything), seed),
+        augment=Augmenter(data.images, preprocess, fill, seed, box=data.box),
         label=data.pool.label,
         classes=len(data.pool.classes),
         known=Stream(labelled, seed, _LABELLED),

@@ -129,6 +129,8 @@ class Context:
         if preprocess.size != self.preprocess.size:
             with self.events.stage(f"decoding at {preprocess.size} px"):
                 data = at_size(data, preprocess.size, self.events.count)
+            if data.note:
+                self.events.say(data.note)
         return replace(self, data=data, preprocess=preprocess, config=config)
 
     def moment(self, part: float) -> float:
