@@ -168,8 +168,8 @@ def main() -> None:
     images = sum(map(len, near.duplicates))
     other = {copy.name for found in near.contradictions for copy in found}
     print(
-        f"\n{given.data} itself: {len(near.duplicates):,} groups of near duplicates hold {images:,} "
-        f"of {len(own):,} images ({100 * images / len(own):.2f} %), the largest "
+        f"\n{given.data} itself: {len(near.duplicates):,} groups of near duplicates hold "
+        f"{images:,} of {len(own):,} images ({100 * images / len(own):.2f} %), the largest "
         f"{max(map(len, near.duplicates), default=0)};\ngroups with several labels hold "
         f"{len(other)} images ({100 * len(other) / len(own):.3f} %); images with one in another "
         f"split: {checked.leaking}"

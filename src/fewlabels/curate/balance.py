@@ -42,7 +42,7 @@ def balance(
     known, unknown = np.flatnonzero(label >= 0), np.flatnonzero(label < 0)
     counts = np.bincount(label[known], minlength=len(classes))
     if len(unknown) == 0:
-        return Balance({}, None, "no image is unlabelled")
+        return Balance({}, None, "there is no unlabelled image to look at")
     if len(classes) < 2:
         return Balance({}, None, "there are fewer than two classes")
     if len(classes) > MOST_CLASSES:

@@ -29,7 +29,7 @@ SIDE = 32  # of the grey pictures that are compared
 LEAST = 16  # pixels that the shorter side must have
 BLANK = 3.0  # levels of 255: a standard deviation below which a picture shows nothing
 
-BITS = 18  # of 64 that may differ
+BITS = 20  # of 64 that may differ
 ALIKE = 0.65  # correlation of the weighed frequencies
 WHOLE = 0.93  # correlation of the registered pictures
 DETAILS = 0.85  # and of what is left of them without their local means

@@ -53,7 +53,7 @@ def told(checked: Checked) -> list[Finding]:
     looked = [
         Finding(
             "leaks",
-            "The same picture in more than one split",
+            "The same picture in several splits",
             "What is measured on an image that was learnt from says nothing about new ones. "
             "Keep one of each group, or all of it in one split.",
             _copies([*checked.leaks, *near.leaks]),
