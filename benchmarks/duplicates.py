@@ -85,7 +85,7 @@ CHANGES: dict[str, Change] = {
 
 def planted(pool: Pool, each: int, rng: Generator) -> tuple[Pool, dict[str, list[tuple[str, str]]]]:
     """The pool with copies among its test images; and by kind the names of original and copy."""
-    train = np.flatnonzero((pool.split == "train") & (pool.label >= 0))
+    train = np.flatnonzero(np.isin(pool.split, ("train", "")) & (pool.label >= 0))
     names, blobs, label = [], [], []
     told: dict[str, list[tuple[str, str]]] = {}
     for kind, change in CHANGES.items():

@@ -15,6 +15,7 @@ Comparing all pairs takes time with the square of their number; `benchmarks/dupl
 much.
 """
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -87,7 +88,7 @@ def near(
         )
         grey[row] = small(Image.fromarray(square[top : top + height, left : left + width]))
         large[row] = min(width, height) >= LEAST
-        same[row] = first.setdefault(square.tobytes(), row)
+        same[row] = first.setdefault(hashlib.sha256(square.tobytes()).digest(), row)
     compared = np.flatnonzero(large & (same == np.arange(count)))
     found = compared[pairs(grey[compared], workers, mirror=mirror)[0]]
     return clusters(count, np.concatenate([found, np.stack([np.arange(count), same], 1)]))
