@@ -72,22 +72,38 @@ def demo(
 def check(
     data: Data,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Also an .html page, with pictures.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit code 1 when a picture is in several splits.")
+    ] = False,
 ) -> None:
-    """What is in the pool: counts by class and split, unreadable files, copies, leaks."""
+    """What is in the pool, and what is wrong with it: copies, leaks, unreadable files, strays."""
     import json
 
-    from fewlabels.pixels.decode import decode
-    from fewlabels.pool.check import check as run_check
+    from fewlabels.curate.check import check as run_check
     from fewlabels.pool.pool import Pool
-    from fewlabels.report.console import print_check
+    from fewlabels.report.check import print_check
 
+    if out is not None:
+        from fewlabels.report import check_page, comparison
+
+        comparison.need_page(out)
     console = _console()
+    pool = Pool.scan(data, to_train=False)
     with _progress(console, as_json) as show:
-        checked = run_check(Pool.scan(data), decode, lambda done, of: show("reading", done, of))
+        checked, pictures = run_check(pool, show)
+        if out is not None:
+            check_page.write(checked, pictures, pool, out)
     if as_json:
         print(json.dumps(checked.to_json(), indent=2, ensure_ascii=False))
     else:
         print_check(checked, console)
+        if out is not None:
+            console.print(f"\nPage: {out}", highlight=False, markup=False, soft_wrap=True)
+    if strict and checked.leaky:
+        raise typer.Exit(1)
 
 
 @app.command()

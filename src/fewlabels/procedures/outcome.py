@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fewlabels.errors import UserError
 from fewlabels.evaluate import calibration, metrics
 from fewlabels.evaluate.intervals import Array, accuracy, gain
-from fewlabels.pool.check import Copies, copies_of
+from fewlabels.pool.copies import Copies, copies_of
 from fewlabels.procedures.certainty import Certainty
 from fewlabels.procedures.chosen import Chosen
 from fewlabels.procedures.prepare import Data, Rows, typical_side

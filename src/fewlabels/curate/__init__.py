@@ -1,0 +1,1 @@
+"""What a pool is worth: what is in it, what is wrong with it."""

@@ -1,0 +1,65 @@
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from scenes import scene
+
+from fewlabels import cli
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
+    """Runs the command line in this process; returns its exit code."""
+    monkeypatch.setattr(sys, "argv", ["fewlabels", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert isinstance(stop.value.code, int)
+    return stop.value.code
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for number, name in enumerate(("cat", "dog")):
+        for split in ("train", "test"):
+            place = tmp_path / "photos" / split / name
+            place.mkdir(parents=True)
+            scene(10 * number + (split == "test")).save(place / "0.png")
+    return tmp_path / "photos"
+
+
+def test_strict_is_about_leaks_near_ones_too(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    assert call(monkeypatch, "check", folder, "--strict") == 0
+    scene(0).save(folder / "train" / "dog" / "doubt.png")  # another label, but the same split
+    assert call(monkeypatch, "check", folder, "--strict") == 0
+    scene(0).resize((50, 50)).save(folder / "test" / "cat" / "leak.jpg")
+    assert call(monkeypatch, "check", folder, "--strict") == 1
+    assert call(monkeypatch, "check", folder) == 0
+
+
+def test_page_and_json(
+    monkeypatch: pytest.MonkeyPatch,
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    page = tmp_path / "page.html"
+    assert call(monkeypatch, "check", folder, "-o", page, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 4
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert call(monkeypatch, "check", folder, "-o", page) == 0
+    assert str(page) in capsys.readouterr().out.replace("\n", "")
+
+
+def test_a_wrong_page_is_told_before_images_are_read(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "check", folder, "-o", folder / "page.txt") == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_what_no_classifier_can_be_trained_from_can_be_checked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene(0).save(tmp_path / "a.png")
+    assert call(monkeypatch, "check", tmp_path) == 0
+    assert "No classifier can be trained" in capsys.readouterr().out

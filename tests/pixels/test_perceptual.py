@@ -1,0 +1,141 @@
+import io
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageEnhance
+from scenes import scene
+from sklearn.datasets import load_digits
+
+from fewlabels.pixels import perceptual
+from fewlabels.pixels.perceptual import blank, clusters, near, pairs, small
+
+OTHERS = 120
+
+
+def jpeg(picture: Image.Image, quality: int) -> Image.Image:
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=quality)
+    return Image.open(io.BytesIO(file.getvalue()))
+
+
+def mirrored(picture: Image.Image) -> Image.Image:
+    return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+
+
+CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "jpeg 95": lambda p: jpeg(p, 95),
+    "jpeg 30": lambda p: jpeg(p, 30),
+    "half": lambda p: p.resize((p.width // 2, p.height // 2)),
+    "double": lambda p: p.resize((2 * p.width, 2 * p.height)),
+    "cropped": lambda p: p.crop((0, 3, p.width - 3, p.height)),
+    "brighter": lambda p: ImageEnhance.Brightness(p).enhance(1.3),
+    "flat": lambda p: ImageEnhance.Contrast(p).enhance(0.5),
+    "grey": lambda p: p.convert("L"),
+    "mirrored": mirrored,
+    "mirrored, cropped, jpeg": lambda p: jpeg(mirrored(p).crop((3, 0, p.width, p.height - 3)), 75),
+}
+
+
+def greys(pictures: list[Image.Image]) -> NDArray[np.uint8]:
+    return np.stack([small(picture) for picture in pictures])
+
+
+@pytest.fixture(scope="module")
+def others() -> list[Image.Image]:
+    return [scene(seed) for seed in range(OTHERS)]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_copy_is_found_and_nothing_else(change: str, others: list[Image.Image]) -> None:
+    copies = [CHANGES[change](others[row]) for row in (3, 50, 111)]
+    found, likeness = pairs(greys([*others, *copies]))
+    assert sorted(map(tuple, found.tolist())) == [(3, 120), (50, 121), (111, 122)]
+    assert (likeness >= perceptual.DETAILS).all()
+
+
+def test_a_mirrored_picture_may_be_another(others: list[Image.Image]) -> None:
+    both = greys([*others, mirrored(others[0]), jpeg(others[1], 75)])
+    assert pairs(both, mirror=False)[0].tolist() == [[1, OTHERS + 1]]
+
+
+def test_a_negative_is_another_picture(others: list[Image.Image]) -> None:
+    grey = greys(others[:40])
+    assert len(pairs(np.concatenate([grey, 255 - grey]))[0]) == 0
+
+
+def test_few_pictures_and_none() -> None:
+    assert len(pairs(np.zeros((0, 32, 32), np.uint8))[0]) == 0
+    assert len(pairs(greys([scene(0)]))[0]) == 0
+
+
+def test_pictures_that_show_nothing_are_not_alike() -> None:
+    rng = np.random.default_rng(0)
+    white = rng.integers(250, 256, (60, 32, 32)).astype(np.uint8)
+    assert blank(white).all()
+    assert len(pairs(white)[0]) == 0
+    assert not blank(greys([scene(0)])).any()
+
+
+def test_handwritten_digits_are_look_alikes_and_not_copies() -> None:
+    """Two ones in the same hand are as alike as a photograph and its copy of half the size."""
+    digits = [Image.fromarray((image * 15).astype(np.uint8)) for image in load_digits().images]
+    large = [digit.resize((28, 28), Image.Resampling.BICUBIC) for digit in digits[:900]]
+    copies = [jpeg(large[row], 95) for row in range(0, 900, 90)]
+    found, _ = pairs(greys([*large, *copies]), mirror=False)
+    right = {(row, 900 + row // 90) for row in range(0, 900, 90)}
+    assert right <= set(map(tuple, found.tolist()))
+    assert len(found) <= len(right) + 9  # one image in a hundred
+
+
+def test_squares_of_few_pixels_are_copies_only_where_they_are_equal() -> None:
+    images = (load_digits().images * 15).astype(np.uint8)[..., None].repeat(3, -1)
+    assert len(set(near(images).tolist())) == len(np.unique(images, axis=0))
+    twice = near(np.concatenate([images[:50], images[:50]]))
+    assert (twice[:50] == twice[50:]).all()
+
+
+def test_near_sees_the_picture_and_not_what_is_around_it() -> None:
+    squares = np.full((30, 64, 64, 3), 104, np.uint8)
+    boxes = np.tile([0, 16, 64, 32], (30, 1))
+    for row in range(28):
+        squares[row, 16:48] = np.asarray(scene(row).resize((64, 32)))
+    squares[28, :] = np.asarray(scene(5))  # the same picture, in another shape
+    boxes[28] = 0, 0, 64, 64
+    squares[29] = squares[7]
+    cluster = near(squares, boxes)
+    assert cluster[28] == cluster[5]
+    assert cluster[29] == cluster[7]
+    assert len(set(cluster.tolist())) == 28
+
+
+def test_a_scene_taken_often_is_one_cluster_without_all_its_pairs() -> None:
+    rng = np.random.default_rng(0)
+    base = greys([scene(0)]).astype(np.int64)
+    often = np.clip(base + rng.integers(-2, 3, (300, 32, 32)), 0, 255).astype(np.uint8)
+    found, _ = pairs(often)
+    assert len(set(clusters(300, found).tolist())) == 1
+    assert len(found) == 299  # not 44,850
+
+
+def test_all_pairs_within_the_hash_distance_are_looked_at() -> None:
+    rng = np.random.default_rng(1)
+    base = rng.integers(0, 2**64, 1, np.uint64)
+    flips = [rng.choice(64, rng.integers(0, 40), replace=False) for _ in range(90)]
+    hashes = np.array([base[0] ^ np.bitwise_or.reduce(perceptual._BIT[f]) for f in flips])
+    waves = np.full((90, 64), 0.125, np.float32)  # all alike: the hash alone decides
+    found = perceptual._candidates(hashes, waves, 10, 60, False)
+    apart = np.bitwise_count(hashes[:, None] ^ hashes)
+    wanted = {
+        (i, j) for i in range(10, 60) for j in range(i + 1, 90) if apart[i, j] <= perceptual.BITS
+    }
+    assert {(int(i), int(j)) for i, j, _ in found} == wanted
+    assert 100 < len(wanted) < 3000
+
+
+def test_clusters_are_what_hangs_together() -> None:
+    number = clusters(6, np.array([[0, 4], [4, 2], [1, 5]])).tolist()
+    assert number[0] == number[4] == number[2]
+    assert number[1] == number[5]
+    assert len(set(number)) == 3
