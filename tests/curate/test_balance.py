@@ -45,6 +45,20 @@ def test_errors_of_the_probe_are_undone() -> None:
     assert _likeliest(confused, answers) == pytest.approx([0.6, 0.4], abs=0.002)
 
 
+def test_shares_are_not_the_answers_of_the_probe() -> None:
+    """Of two classes that overlap so that it is right two times in three."""
+    rng = np.random.default_rng(0)
+    label = np.concatenate([np.arange(600) % 2, np.full(1000, -1)])
+    true = np.concatenate([label[:600], rng.random(1000) < 0.9])
+    features = rng.standard_normal((1600, 5)).astype(np.float32)
+    features[:, 0] += true
+    found = balance(features, label, ("rare", "frequent"))
+    assert found.probe is not None
+    assert found.probe.value < 0.75
+    assert found.shares["frequent"].value == pytest.approx(0.9, abs=0.07)
+    assert found.shares["frequent"].low < 0.9 < found.shares["frequent"].high
+
+
 def test_it_says_why_it_cannot_tell() -> None:
     features, label, _ = drawn(0, 6, dict.fromkeys(range(10), 10))
     few = label.copy()

@@ -128,6 +128,19 @@ def test_a_chain_of_exact_and_near_copies_is_one_group() -> None:
     assert found.leaking == {"test": 1}
 
 
+def test_copies_within_test_do_not_leak_and_exact_ones_are_not_compared_again() -> None:
+    seen: list[tuple[str, int, int]] = []
+    blob = encoded(scene(0))
+    found, _ = check(
+        made(*((f"{n}", blob, "test", "cat") for n in range(200))),
+        progress=lambda *told: seen.append(told),
+    )
+    assert len(found.duplicates[0]) == 200
+    assert found.leaking == {}
+    assert not found.leaky
+    assert [told for told in seen if told[0] == "comparing"] == [("comparing", 1, 1)]
+
+
 def test_nothing_readable() -> None:
     found, pictures = check(made(("text", b"no image", "train", "cat")))
     assert found.sizes is None
@@ -183,9 +196,12 @@ def test_a_class_that_is_none_is_told_and_is_left_out_of_the_balance() -> None:
     images = [(f"l{n}", grey(60 * (n % 2) + 40), "train", "ab"[n % 2]) for n in range(40)]
     images += [(f"u{n}", grey(100 if n < 15 else 40), "train", "") for n in range(60)]
     images.append(("doubt", grey(200), "train", "Not sure"))
+    images += [(f"t{n}", grey(40), "test", "a") for n in range(9)]  # not to be learnt from
     found, _ = check(made(*images, classes=("Not sure", "a", "b")))
     assert found.no_class == ("Not sure",)
     assert list(found.balance.shares) == ["a", "b"]
+    assert found.balance.probe is not None
+    assert found.balance.probe.n == 40
     assert found.balance.shares["b"].value == pytest.approx(0.25, abs=0.03)
 
 
