@@ -94,7 +94,7 @@ def measure(data: str) -> dict[str, float]:
     number = np.arange(len(pool))
     digests = [f"{n:064x}" for n in np.where(number % 100, number, number // 200).tolist()]
     keys = timed("tied", lambda: split.tied(pool, digests))
-    pool = timed("assign", lambda: split.assign(pool, 0, digests))
+    pool = timed("assign", lambda: split.assign(pool, 0, split.tied(pool, digests)))
     timed("holdout", lambda: split.holdout(pool.label, pool.split, 0, keys, most=10**9))
     timed("keep", lambda: split.keep_labels(pool, 5, 0))
     timed("counts", pool.counts)

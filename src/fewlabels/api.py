@@ -37,6 +37,7 @@ from fewlabels.models.catalog import ENSEMBLE
 from fewlabels.models.choose import choose
 from fewlabels.pixels import cache
 from fewlabels.pixels.preprocess import Preprocess
+from fewlabels.pool.labels import no_classes
 from fewlabels.pool.pool import DataNames, Pool, Skipped, scan_images
 from fewlabels.procedures import (
     distil,
@@ -65,7 +66,13 @@ from fewlabels.procedures.config import (
 from fewlabels.procedures.device import decided, fabric_of
 from fewlabels.procedures.earlier import Earlier
 from fewlabels.procedures.learning_rate import with_rate
-from fewlabels.procedures.prepare import Data, prepare, preprocessing, typical_side
+from fewlabels.procedures.prepare import (
+    Data,
+    prepare,
+    preprocessing,
+    typical_side,
+    with_stored_labels,
+)
 from fewlabels.procedures.probes import FROZEN
 from fewlabels.procedures.resuming import SETTINGS, keep_settings, need_same
 from fewlabels.procedures.stage import Context
@@ -124,9 +131,7 @@ def train(
         fixed["runs"] = [str(one.path if isinstance(one, Run) else one) for one in runs]
     config = make(Config, settings | fixed, where)
     _take_part(config)
-    pool = data if isinstance(data, Pool) else Pool.scan(data)
-    if pool.lacks:
-        raise UserError(f"{pool.origin}: {pool.lacks}")
+    pool = data if isinstance(data, Pool) else _pool(data, config.seed)
     started = _start(config, pool)
     there = out is not None and Path(out).exists()
     folder = RunFolder.create(Path(out) if out else None)
@@ -168,7 +173,7 @@ def resume(path: str | Path, *, console: Console | None = None, **again: Any) ->
     with process.locked(folder):
         if not (folder.path / SETTINGS).exists():  # killed at once
             keep_settings(folder, config, config)
-        pool = Pool.scan(config.data)
+        pool = _pool(config.data, config.seed)
         return _execute(_start(config, pool), folder, console, resumed(folder))
 
 
@@ -260,7 +265,7 @@ def search(
     }
     config = plan.settings(make(Config, settings | fixed, where))
     _take_part(config)
-    pool = data if isinstance(data, Pool) else Pool.scan(data)
+    pool = data if isinstance(data, Pool) else _pool(data, config.seed)
     started = _start(config, pool)
     there = out is not None and Path(out).exists()
     folder = RunFolder.create(Path(out) if out else None, searching.HOME)
@@ -295,7 +300,7 @@ def resume_search(
     config = make(Config, known, str(path))
     _take_part(config)
     with process.locked(folder):
-        pool = Pool.scan(config.data)
+        pool = _pool(config.data, config.seed)
         started = _start(config, pool)
         folder.write_config(started.config.to_dict() | {"search": asdict(plan)})
         return _search(started, plan, folder, console, clock, limit)
@@ -632,7 +637,13 @@ def _read(config: Config, pool: Pool, events: Events) -> Data:
             config.labels_per_class,
             events.count,
             spare=config.images is None,
+            cache_limit=config.cache_bytes,
         )
+
+
+def _pool(data: DataNames, seed: int) -> Pool:
+    """What DATA names, with the labels of its store."""
+    return with_stored_labels(Pool.scan(data, to_train=False), seed)
 
 
 def _command(call: str) -> str:
@@ -645,8 +656,10 @@ def _command(call: str) -> str:
 def _start(config: Config, pool: Pool) -> Started:
     """The settings in full, the model that training starts from, the device to train on.
 
-    With the same seed the model is the same.
+    With the same seed the model is the same. UserError where nothing can be learnt.
     """
+    if pool.lacks:
+        raise UserError(f"{pool.origin}: {pool.lacks}")
     if config.log is not None:
         need_tensorboard()
     if config.images is not None:
@@ -696,6 +709,11 @@ def _introduction(data: Data, config: Config, folder: RunFolder, *notes: str) ->
         f"{test}, {len(data.pool.classes)} classes; {config.model} at {config.img_size} px"
     ]
     lines += data.pool.notes
+    lines += [
+        f"the class {name!r} is learnt like any other; if it means that nobody knew, make its "
+        "images unlabelled"
+        for name in no_classes(data.pool)
+    ]
     lines += [f"left out: {item.name} ({item.reason})" for item in data.skipped[:5]]
     if len(data.skipped) > 5:
         lines.append(f"left out: {len(data.skipped) - 5} more; the report lists them")

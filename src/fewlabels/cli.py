@@ -78,6 +78,9 @@ def check(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit code 1 when a picture is in several splits.")
     ] = False,
+    task: Annotated[
+        str | None, typer.Option(help="What the labels are: single, multi, regression. (auto)")
+    ] = None,
 ) -> None:
     """What is in the pool, and what is wrong with it: copies, leaks, unreadable files, strays."""
     import json
@@ -91,7 +94,7 @@ def check(
 
         comparison.need_page(out)
     console = _console()
-    pool = Pool.scan(data, to_train=False)
+    pool = Pool.scan(data, to_train=False, task=task)
     with _progress(console, as_json) as show:
         checked, pictures = run_check(pool, show)
         if out is not None:
@@ -104,6 +107,65 @@ def check(
             console.print(f"\nPage: {out}", highlight=False, markup=False, soft_wrap=True)
     if strict and checked.leaky:
         raise typer.Exit(1)
+
+
+@app.command()
+def labels(
+    data: Data,
+    import_from: Annotated[
+        Path | None, typer.Option("--import", metavar="FILE", help="Labels of a CSV or Parquet.")
+    ] = None,
+    export_to: Annotated[
+        Path | None, typer.Option("--export", metavar="FILE", help="To a new CSV or Parquet.")
+    ] = None,
+    history: Annotated[
+        bool, typer.Option("--history", help="With --export: all that was ever said.")
+    ] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Take the last labels back.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """The labels that were given beside DATA, which override its own; import, export, undo."""
+    import getpass
+    import json
+
+    from fewlabels.errors import UserError
+    from fewlabels.pixels.cache import fingerprint
+    from fewlabels.pool.label_tables import export_table, import_table
+    from fewlabels.pool.pool import Pool
+    from fewlabels.pool.store import LabelStore, default_store
+    from fewlabels.report.labels import info, print_info
+
+    if sum((import_from is not None, export_to is not None, undo)) > 1:
+        raise UserError("name one of --import, --export and --undo, not several")
+    if history and export_to is None:
+        raise UserError("--history: goes with --export FILE")
+    console = _console()
+    pool = Pool.scan(data, to_train=False)
+    path = default_store(pool.origin)
+    if not path.exists() and (undo or export_to is not None):
+        raise UserError(f"{path}: there are no labels beside {pool.origin} yet")
+    said = ""
+    if import_from is not None:
+        with _progress(console, as_json) as show:
+            found = fingerprint(pool.source, progress=lambda done, of: show("reading", done, of))
+        digests = {pool.source.name(row): digest for row, digest in enumerate(found) if digest}
+        with LabelStore(path) as store:
+            done = import_table(store, import_from, getpass.getuser(), digests)
+        said = f"{done.new:,} new labels, {done.changed:,} changed, {done.same:,} as they were"
+    elif export_to is not None:
+        with LabelStore(path, read_only=True) as store:
+            count = export_table(store, export_to, history)
+        said = f"{export_to}: {count:,} {'events' if history else 'labels'}"
+    elif undo:
+        with LabelStore(path) as store:
+            said = f"{store.undo(getpass.getuser()):,} labels taken back"
+    told = info(path)
+    if as_json:
+        print(json.dumps(told, indent=2, ensure_ascii=False))
+        return
+    if said:
+        console.print(said, highlight=False, markup=False, soft_wrap=True)
+    print_info(told, console)
 
 
 @app.command()
@@ -243,6 +305,10 @@ def train(
         bool, typer.Option("--compile", help="Compile the model first: CUDA only.")
     ] = False,
     workers: Annotated[int | None, typer.Option(help="Threads that make batches. (1)")] = None,
+    cache_limit: Annotated[
+        str | None,
+        typer.Option(help="Of the folder of decoded images: 10G, 500M. (half of what is free)"),
+    ] = None,
     log: Annotated[
         str | None, typer.Option(help="tensorboard: event files in RUN/tensorboard, too. (none)")
     ] = None,

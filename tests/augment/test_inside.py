@@ -8,7 +8,7 @@ from rendering import noise
 from fewlabels.augment.policy import Policy
 from fewlabels.augment.sampler import sample
 from fewlabels.augment.views import Augmenter
-from fewlabels.pixels.preprocess import Preprocess, border_colour
+from fewlabels.pixels.preprocess import Preprocess
 
 S = 32
 PLAIN = Preprocess(S, (0.0, 0.0, 0.0), (1 / 255,) * 3)
@@ -85,14 +85,3 @@ def test_whole_images_are_seen_as_they_were(policy: str) -> None:
     for row in rows:
         known, unknown = views(policy, row), views(policy, row, known=False)
         assert known.tobytes() == unknown.tobytes()
-
-
-def test_the_fill_is_the_colour_around_the_picture() -> None:
-    images = np.full((3, 8, 8, 3), PAD, np.uint8)
-    boxes = np.array([[0, 2, 8, 4], [3, 0, 2, 8], [0, 3, 8, 1]])
-    for image, (left, top, width, height) in zip(images, boxes, strict=True):
-        image[top : top + height, left : left + width] = (10, 20, 30)
-    images[0, 3:5, 1:7] = 99  # inside
-    rows = np.arange(3)
-    assert border_colour(images, rows, boxes).tolist() == [10, 20, 30]
-    assert border_colour(images, rows).tolist() == [PAD] * 3

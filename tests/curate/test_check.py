@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from scenes import scene
 
-from fewlabels.curate.check import check, is_no_class
+from fewlabels.curate.check import check
 from fewlabels.pool import Pool, Skipped
 from fewlabels.pool.source import Encoded
 
@@ -203,13 +203,3 @@ def test_a_class_that_is_none_is_told_and_is_left_out_of_the_balance() -> None:
     assert found.balance.probe is not None
     assert found.balance.probe.n == 40
     assert found.balance.shares["b"].value == pytest.approx(0.25, abs=0.03)
-
-
-@pytest.mark.parametrize("name", ["Not sure", "not_sure", "?", "UNKNOWN", "N/A", "Don't know", "-"])
-def test_names_that_say_nothing(name: str) -> None:
-    assert is_no_class(name)
-
-
-@pytest.mark.parametrize("name", ["cat", "other", "background", "0", "knot", "unknown bird", "é"])
-def test_names_that_say_something(name: str) -> None:
-    assert not is_no_class(name)

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fewlabels.errors import UserError
 from fewlabels.pool import Pool, split
 from fewlabels.pool.overlay import Overlaid, with_labels
 from fewlabels.pool.source import content_digest
@@ -82,7 +81,7 @@ def test_splits_do_not_depend_on_the_store(tmp_path: Path) -> None:
     make(tmp_path, "loose")
     pool = Pool.scan(tmp_path)
     known = digests(pool)
-    assigned = split.assign(pool, seed=3, digests=known)
+    assigned = split.assign(pool, 3, split.tied(pool, known))
     assert (assigned.split == "test").sum() == 4
     labels = {digest("cat0"): "dog", digest("loose"): "owl", digest("dog1"): ""}
     for images in np.flatnonzero(assigned.split == "test"):
@@ -120,10 +119,17 @@ def test_a_store_that_says_nothing_new_leaves_the_pool(tmp_path: Path) -> None:
         assert told.line() == ""
 
 
+def test_several_labels_make_the_pool_one_of_several(tmp_path: Path) -> None:
+    make(tmp_path, "cat/a dog/b")
+    pool = Pool.scan(tmp_path)
+    labelled, told = with_labels(pool, digests(pool), {digest("a"): "cat|dog"})
+    assert [labelled.label_text(row) for row in range(2)] == ["cat|dog", "dog"]
+    assert (labelled.task, told.changed) == ("multi", 1)
+    assert "one label an image so far" in labelled.lacks
+
+
 def test_what_cannot_be_laid_over_is_told(tmp_path: Path) -> None:
     make(tmp_path, "cat/a dog/b")
     pool = Pool.scan(tmp_path)
-    with pytest.raises(UserError, match=r"has 'cat\|dog' for cat/a\.png; several labels"):
-        with_labels(pool, digests(pool), {digest("a"): "cat|dog"})
     with pytest.raises(ValueError, match="1 digests for 2 images"):
         with_labels(pool, [""], {})

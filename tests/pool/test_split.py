@@ -69,7 +69,7 @@ def test_groups_and_copies_stay_on_one_side() -> None:
     digests[:40] = [""] * 40  # unreadable images are no copies of each other
     pool = make(label, group=group)
     for seed in range(5):
-        result = assign(pool, seed, digests)
+        result = assign(pool, seed, tied(pool, digests))
         assert 25 <= int((result.split == "test").sum()) <= 55
         for keys in (np.array(group), np.array(digests)):
             for key in set(keys.tolist()) - {""}:
@@ -87,7 +87,8 @@ def test_a_copy_of_an_image_whose_side_is_given_follows_it() -> None:
     label, split = [0, 1, -1] + [0, 1] * 20, ["test", "val", "train"] + [""] * 40
     digests = [str(row) for row in range(43)]
     digests[3], digests[4], digests[5] = "0", "1", "2"
-    result = assign(make(label, split), 0, digests)
+    pool = make(label, split)
+    result = assign(pool, 0, tied(pool, digests))
     assert result.split[3:6].tolist() == ["test", "val", "train"]
 
 
@@ -96,7 +97,8 @@ def test_copies_of_given_images_are_not_drawn_for_the_test() -> None:
     label, split = [-1, 0, 1] + [0, 1] * 50, ["train", "val", "val"] + [""] * 100
     digests = ["0", "1", "2"] + ["0"] * 20 + ["1"] * 20 + [str(row) for row in range(3, 63)]
     for seed in range(5):
-        result = assign(make(label, split), seed, digests).split
+        pool = make(label, split)
+        result = assign(pool, seed, tied(pool, digests)).split
         assert set(result[3:23]) == {"train"}
         assert set(result[23:43]) == {"val"}
         assert set(result[43:]) == {"train", "test"}

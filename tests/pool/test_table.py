@@ -7,6 +7,7 @@ import pytest
 
 from fewlabels.errors import UserError
 from fewlabels.pool import Pool, paths, table
+from fewlabels.pool.labels import no_classes
 from fewlabels.pool.source import Files
 from fewlabels.pool.texts import Texts
 
@@ -186,14 +187,28 @@ def test_what_was_taken_for_what_is_noted(folder: Path) -> None:
     assert Pool.scan(csv_file(folder, TWO)).notes == ()
 
 
-def test_a_class_that_says_it_is_none_stays_one_and_is_noted(folder: Path) -> None:
+def test_a_class_that_says_it_is_none_stays_one_and_is_known(folder: Path) -> None:
     text = "image,label\n../a.png,Not sure\n../b.png,cat\n../c.png,?\n../d.png,Not sure\n"
     pool = Pool.scan(csv_file(folder, text))
     assert pool.classes == ("?", "Not sure", "cat")
-    assert [note.split(";")[0] for note in pool.notes] == [
-        "the class '?' (1 labels) sounds like no class",
-        "the class 'Not sure' (2 labels) sounds like no class",
-    ]
+    assert no_classes(pool) == ("?", "Not sure")
+
+
+def test_images_are_found_by_name_where_no_path_is_right(folder: Path) -> None:
+    """As in a table of identifiers; a name that two files have is left as it is."""
+    home = folder / "home"
+    for name in ("one/a.png", "one/b.png", "two/b.png", "two/c.jpg"):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_bytes(b"")
+    text = "image,label\na,x\nb,x\nelsewhere/c.jpg,y\nd,y\n"
+    pool = Pool.scan(csv_file(home, text))
+    assert [pool.source.name(row) for row in range(len(pool))] == ["one/a.png", "two/c.jpg"]
+    assert pool.notes == (f"images are found by their names below {home}: 2 of 4, as one/a.png",)
+    assert [skipped.name for skipped in pool.skipped] == ["b", "d"]
+    (home / "a").mkdir()  # no image
+    (home / "d").write_bytes(b"")  # one path is right: none is looked for elsewhere
+    with pytest.raises(UserError, match="no image in a format"):
+        Pool.scan(csv_file(home, text))
 
 
 def test_more_rows_than_a_block(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -18,7 +17,8 @@ from fewlabels.errors import one_line
 from fewlabels.pixels import perceptual
 from fewlabels.pixels.decode import decode
 from fewlabels.pool.copies import Copies, as_copies, same
-from fewlabels.pool.pool import Pool, Skipped
+from fewlabels.pool.labels import no_classes, says_no_class
+from fewlabels.pool.pool import SINGLE, Pool, Skipped
 from fewlabels.pool.source import content_digest
 from fewlabels.pool.threads import each
 
@@ -33,37 +33,6 @@ SHAPES = (
     (1.05, "square"),
     (2.0, "wide"),
     (math.inf, "wider than 2:1"),
-)
-# A class of such a name holds what nobody could name; "other" and "background" may be meant.
-NO_CLASS = frozenset(
-    (
-        "",
-        "ambiguous",
-        "do not know",
-        "dont know",
-        "n a",
-        "na",
-        "nan",
-        "no label",
-        "none",
-        "not labelled",
-        "not labeled",
-        "not sure",
-        "null",
-        "skip",
-        "tbd",
-        "todo",
-        "uncertain",
-        "unclassified",
-        "unclear",
-        "undefined",
-        "undetermined",
-        "unidentified",
-        "unknown",
-        "unlabeled",
-        "unlabelled",
-        "unsure",
-    )
 )
 
 
@@ -109,6 +78,7 @@ class Checked:
     sizes: Sizes | None  # None when no image could be read
     balance: Balance  # of the unlabelled images
     lacks: str  # why no classifier can be trained from it
+    notes: tuple[str, ...]  # what scan made of it that its owner may not expect
 
     @property
     def leaky(self) -> bool:
@@ -163,6 +133,7 @@ def check(
     features = np.zeros((count, CELLS * CELLS * 4), np.uint8)
     sums = np.zeros((len(pool.classes), MEAN_SIDE, MEAN_SIDE, 3), np.int64)
     readable = np.zeros(count, np.bool_)
+    of_class = members(pool)
     for row, read in enumerate(each(lambda row: _read(pool, row), count, workers)):
         digests.append(read.digest)
         if read.grey is None or read.colour is None:
@@ -170,8 +141,7 @@ def check(
         else:
             readable[row], sizes[row], grey[row] = True, read.size, read.grey
             features[row] = _features(read.colour, read.grey)
-            if pool.label[row] >= 0:
-                sums[pool.label[row]] += read.colour
+            sums[of_class[row]] += read.colour
         show("reading", row + 1, count)
     exact = same(digests)
     near = _near(pool, grey, sizes, readable, exact, workers, show)
@@ -193,12 +163,13 @@ def check(
         blank=tuple(pool.source.name(int(row)) for row in plain),
         far=_far(pool, features, shows),
         far_from_class=_far_from_class(pool, features, shows),
-        no_class=tuple(name for name in pool.classes if is_no_class(name)),
+        no_class=no_classes(pool),
         sizes=_sizes(sizes[readable]),
         balance=_balance(pool, features, shows),
         lacks=pool.lacks,
+        notes=pool.notes,
     )
-    number = np.bincount(pool.label[readable & (pool.label >= 0)], minlength=len(pool.classes))
+    number = of_class[readable].sum(0)
     means = {
         name: np.rint(sums[i] / number[i]).astype(np.uint8)
         for i, name in enumerate(pool.classes)
@@ -207,9 +178,13 @@ def check(
     return checked, Pictures(means, {pool.source.name(row): row for row in range(count)})
 
 
-def is_no_class(name: str) -> bool:
-    """Whether a class is named as what nobody could name: "Not sure", "unknown", "?"."""
-    return re.sub(r"[\W_]+", " ", name.casefold().replace("'", "")).strip() in NO_CLASS
+def members(pool: Pool) -> NDArray[np.bool_]:
+    """Which image is of which class, [N, K]."""
+    if pool.task == SINGLE:
+        return np.equal.outer(pool.label, np.arange(len(pool.classes))).astype(np.bool_)
+    if pool.classes and pool.target is not None:
+        return np.asarray(pool.target, np.bool_)
+    return np.zeros((len(pool), 0), np.bool_)
 
 
 def _read(pool: Pool, row: int) -> _Read:
@@ -279,8 +254,8 @@ def _far_from_class(
 ) -> tuple[Far, ...]:
     all_rows: list[int] = []
     all_times: list[float] = []
-    for number in range(len(pool.classes)):
-        of_class = rows[pool.label[rows] == number]
+    for belongs in members(pool)[rows].T:
+        of_class = rows[belongs]
         if len(of_class) >= CLASS_NEEDS:
             found, times = far(features[of_class].astype(np.float32))
             all_rows += of_class[found].tolist()
@@ -290,19 +265,17 @@ def _far_from_class(
 
 
 def _named(pool: Pool, rows: list[int], times: list[float]) -> tuple[Far, ...]:
-    def label(row: int) -> str:
-        number = int(pool.label[row])
-        return pool.classes[number] if number >= 0 else ""
-
     return tuple(
-        Far(pool.source.name(row), label(row), round(by, 2))
+        Far(pool.source.name(row), pool.label_text(row), round(by, 2))
         for row, by in zip(rows, times, strict=True)
     )
 
 
 def _balance(pool: Pool, features: NDArray[np.uint8], rows: NDArray[np.int64]) -> Balance:
     """Of the images that would train: what is labelled, and what is not."""
-    named = [i for i, name in enumerate(pool.classes) if not is_no_class(name)]
+    if pool.task != SINGLE:
+        return Balance({}, None, "an image has not one class")
+    named = [i for i, name in enumerate(pool.classes) if not says_no_class(name)]
     number = np.full(len(pool.classes) + 1, -2)  # of a class that is none: left out
     number[named] = np.arange(len(named))
     number[-1] = -1

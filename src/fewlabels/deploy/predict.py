@@ -35,11 +35,11 @@ def _images(path: Path) -> Iterator[tuple[str, Picture]]:
     if path.suffix.lower() == ".csv" and path.is_file():
         return _listed(path)
     if path.suffix.lower() == ".parquet" and path.is_file():
-        return _rows(Pool.scan(path))
+        return _rows(Pool.scan(path, to_train=False))
     if path.is_dir():
         inside = walk(path)
         if not inside.images and any(name.lower().endswith(".parquet") for name in inside.others):
-            return _rows(Pool.scan(path))
+            return _rows(Pool.scan(path, to_train=False))
         if not inside.images:
             raise UserError(f"{path}: no images in this folder")
         return ((str(path / name), path / name) for name in inside.images)

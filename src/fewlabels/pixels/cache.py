@@ -103,7 +103,7 @@ def build(
         note = (
             "images are decoded each time they are needed, which is slower: no cache of "
             f"{cache_folder.in_words(task.bytes)} could be made in {folder} ({why}); set "
-            "FEWLABELS_CACHE to another folder, or FEWLABELS_CACHE_LIMIT to more"
+            "FEWLABELS_CACHE to another folder, or --cache-limit to more"
         )
         for _ in task.decode(np.flatnonzero(~task.known)):
             pass

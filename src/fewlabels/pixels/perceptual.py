@@ -24,6 +24,7 @@ from numba import njit
 from numpy.typing import NDArray
 from PIL import Image
 
+from fewlabels.pixels.decoded import Pixels
 from fewlabels.pool.threads import each
 
 SIDE = 32  # of the grey pictures that are compared
@@ -66,29 +67,24 @@ def small(picture: Image.Image) -> Grey:
 
 
 def near(
-    images: NDArray[np.uint8],
-    boxes: NDArray[np.int64] | None = None,
-    workers: int = 2,
-    mirror: bool = True,
+    images: Pixels, rows: Rows, boxes: NDArray[np.int64], workers: int = 2, mirror: bool = True
 ) -> Rows:
-    """A number an image [N], the same for exact and near duplicates, of squares [N, S, S, 3].
+    """A number [R] for each of the squares images[rows], the same for exact and near duplicates.
 
     `boxes` [N, 4] says where in the squares the pictures lie: left, top, width, height. Where that
     is fewer than LEAST pixels in either direction, only equal squares are duplicates.
     """
-    count = len(images)
+    count = len(rows)
     grey = np.empty((count, SIDE, SIDE), np.uint8)
     first: dict[bytes, int] = {}
     same = np.arange(count)
-    large = np.empty(count, np.bool_)
-    for row in range(count):
-        square = np.asarray(images[row])
-        left, top, width, height = (
-            (0, 0, *square.shape[1::-1]) if boxes is None else boxes[row].tolist()
-        )
-        grey[row] = small(Image.fromarray(square[top : top + height, left : left + width]))
-        large[row] = min(width, height) >= LEAST
-        same[row] = first.setdefault(hashlib.sha256(square.tobytes()).digest(), row)
+    for start in range(0, count, _BLOCK):
+        some = rows[start : start + _BLOCK]
+        for place, (square, box) in enumerate(zip(images[some], boxes[some], strict=True), start):
+            left, top, width, height = box.tolist()
+            grey[place] = small(Image.fromarray(square[top : top + height, left : left + width]))
+            same[place] = first.setdefault(hashlib.sha256(square.tobytes()).digest(), place)
+    large = boxes[rows, 2:].min(axis=1, initial=LEAST) >= LEAST
     compared = np.flatnonzero(large & (same == np.arange(count)))
     found = compared[pairs(grey[compared], workers, mirror=mirror)[0]]
     return clusters(count, np.concatenate([found, np.stack([np.arange(count), same], 1)]))

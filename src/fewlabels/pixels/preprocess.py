@@ -39,22 +39,13 @@ class Preprocess:
         return cls(int(data["size"]), tuple(data["mean"]), tuple(data["std"]))
 
 
-def border_colour(
-    images: Pixels, rows: NDArray[np.int64], box: NDArray[np.int64] | None = None
-) -> NDArray[np.float64]:
-    """The median colour [3], in 0..255, of the outermost pixels of the pictures in images[rows].
+def border_colour(images: Pixels, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The median colour [3], in 0..255, of the outermost pixels of images[rows].
 
-    What an image is surrounded by is the natural fill where a warp looks beyond its edge. `box`
-    [N, 4] is where the pictures lie in their squares (None: they fill them): what is around them
-    there is ours, and says nothing of them.
+    What an image is surrounded by is the natural fill where a warp looks beyond its edge; around
+    pictures that are not square that is the padding, which the model sees in evaluation too.
     """
-    rows = np.sort(rows)[:: max(1, len(rows) // 512)]
-    some = images[rows]
-    height, width = some.shape[1:3]
-    boxes = np.tile([0, 0, width, height], (len(rows), 1)) if box is None else box[rows]
-    edges = []
-    for image, (left, top, across, down) in zip(some, boxes.tolist(), strict=True):
-        picture = image[top : top + down, left : left + across]
-        edges += [picture[0], picture[-1], picture[:, 0], picture[:, -1]]
-    median: NDArray[np.float64] = np.median(np.concatenate(edges), axis=0)
+    some = images[np.sort(rows)[:: max(1, len(rows) // 512)]]
+    edges = [some[:, 0], some[:, -1], some[:, :, 0], some[:, :, -1]]
+    median: NDArray[np.float64] = np.median(np.concatenate(edges, 1).reshape(-1, 3), axis=0)
     return median

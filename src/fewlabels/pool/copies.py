@@ -50,6 +50,4 @@ def as_copies(pool: Pool, rows: Sequence[Sequence[int]]) -> Copies:
 
 
 def _copy(pool: Pool, row: int) -> Copy:
-    number = int(pool.label[row])
-    label = pool.classes[number] if number >= 0 else ""
-    return Copy(pool.source.name(row), str(pool.split[row]), label)
+    return Copy(pool.source.name(row), str(pool.split[row]), pool.label_text(row))

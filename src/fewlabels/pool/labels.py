@@ -8,14 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabels.errors import UserError
-from fewlabels.pool.pool import MULTI, REGRESSION, SINGLE, TASKS, sort_classes
+from fewlabels.pool.pool import MULTI, REGRESSION, SINGLE, TASKS, Pool, sort_classes
 
 BAR = "|"  # between the labels of an image; alone it says: none of the classes
 
+# "other" and "background" may be meant
 NO_CLASS = frozenset(
-    """na n/a nan none null nil tbd todo unk unknown unsure unclear uncertain undecided undefined
-    not_sure no_label no_class don't_know dont_know not_labelled not_labeled unlabelled unlabeled
-    to_do""".split()  # noqa: SIM905  a list would be as many lines as words
+    """ambiguous don't_know do_not_know dont_know na n/a nan nil no_class no_label none not_labeled
+    not_labelled not_sure null skip tbd to_do todo uncertain unclassified unclear undecided
+    undefined undetermined unidentified unk unknown unlabeled unlabelled unsure""".split()  # noqa: SIM905
 )
 
 
@@ -109,14 +110,6 @@ def says_no_class(name: str) -> bool:
     return words in NO_CLASS or not words
 
 
-def hints(labels: Labels) -> tuple[str, ...]:
-    """A line for each class that may be none."""
-    found = []
-    for n, name in enumerate(labels.classes):
-        if says_no_class(name):
-            has = labels.label == n if labels.target is None else labels.target[:, n]
-            found.append(
-                f"the class {name!r} ({int(has.sum()):,} labels) sounds like no class; "
-                "leave these labels empty if the images are to count as unlabelled"
-            )
-    return tuple(found)
+def no_classes(pool: Pool) -> tuple[str, ...]:
+    """The classes whose name says that they are none."""
+    return tuple(name for name in pool.classes if says_no_class(name))

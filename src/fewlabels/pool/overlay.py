@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fewlabels.errors import UserError
-from fewlabels.pool.pool import Pool, assemble
+from fewlabels.pool.pool import SINGLE, Pool, assemble
 
 
 @dataclass(frozen=True)
@@ -38,18 +37,12 @@ def with_labels(
     """
     if len(digests) != len(pool):
         raise ValueError(f"{len(digests)} digests for {len(pool)} images")
-    names = np.array([*pool.classes, ""], dtype=np.object_)  # -1 is the last one
-    texts: list[str] = names[pool.label].tolist()
+    texts = [pool.label_text(row) for row in range(len(pool))]
     new = changed = removed = 0
     for row, digest in enumerate(digests):
         before, after = texts[row], labels.get(digest)
         if after is None or after == before:
             continue
-        if "|" in after:
-            raise UserError(
-                f"{pool.origin}: the label store has {after!r} for {pool.source.name(row)}; "
-                "several labels an image are not supported yet"
-            )
         new += not before
         removed += not after
         changed += bool(before and after)
@@ -60,8 +53,27 @@ def with_labels(
     unlabelled = np.array([not text for text in texts], dtype=np.bool_)
     split = np.where(unlabelled & (pool.split == ""), "train", pool.split)
     hint = "label some images of at least two classes"
-    fresh = assemble(pool.origin, pool.source, texts, split.tolist(), hint=hint)
+    fresh = assemble(
+        pool.origin,
+        pool.source,
+        texts,
+        split.tolist(),
+        pool.group,
+        hint=hint,
+        task=_task(pool, texts),
+    )
     labelled = replace(
-        pool, classes=fresh.classes, label=fresh.label, split=split, lacks=fresh.lacks
+        pool,
+        classes=fresh.classes,
+        label=fresh.label,
+        split=split,
+        lacks=fresh.lacks,
+        task=fresh.task,
+        target=fresh.target,
     )
     return labelled, told
+
+
+def _task(pool: Pool, texts: Sequence[str]) -> str | None:
+    """The pool's, but for a store that gives an image several classes where the pool had one."""
+    return None if pool.task == SINGLE and any("|" in text for text in texts) else pool.task

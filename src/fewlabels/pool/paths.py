@@ -76,6 +76,29 @@ def exist(at: Places) -> NDArray[np.bool_]:
     return found
 
 
+def by_name(root: Path, paths: Any) -> tuple[Any, str]:
+    """Paths [N] of which none is a file, as those of the images anywhere below `root` that have the
+    same name, with its suffix or without; and a line about it, "" where none was found.
+
+    A name that several images have is left as it is.
+    """
+    from fewlabels.pool.folder import walk
+
+    known: dict[str, str | None] = {}
+    for image in walk(root).images:
+        name = os.path.basename(image)
+        for key in (name, os.path.splitext(name)[0]):
+            known[key] = None if key in known else image
+    written = paths.to_pylist()
+    found = [known.get(os.path.basename(path)) for path in written]
+    count = sum(path is not None for path in found)
+    if not count:
+        return paths, ""
+    first = next(path for path in found if path is not None)
+    told = f"images are found by their names below {root}: {count:,} of {len(found):,}, as {first}"
+    return pa.array([new or old for new, old in zip(found, written, strict=True)], TEXT), told
+
+
 def _files(folder: str) -> Any:
     """The names of the files in a folder, encoded: a name need not be UTF-8."""
     try:

@@ -279,7 +279,7 @@ def assemble(
     `hint` ends the line that says that there are no labels; `place(row)` says where a row stands
     ("line 3"; without it, the image's name). Raises UserError for labels that cannot be read.
     """
-    from fewlabels.pool.labels import hints, read_labels
+    from fewlabels.pool.labels import read_labels
 
     where = place or source.name
     read = read_labels(labels, task, lambda row: f"{origin}: {where(row)}")
@@ -294,7 +294,7 @@ def assemble(
         mirror,
         task=read.task,
         target=read.target,
-        notes=(*notes, *hints(read)),
+        notes=tuple(notes),
     )
     return replace(pool, lacks=_lacks(pool, hint) or _divided(pool, where) or NOT_YET[pool.task])
 

@@ -64,11 +64,15 @@ def unmeasured(pool: Pool, rows: NDArray[np.int64]) -> tuple[str, ...]:
     return tuple(name for name, count in zip(pool.classes, n, strict=False) if not count)
 
 
-def tied(pool: Pool, digests: Sequence[str] | None = None) -> NDArray[np.int64]:
+def tied(
+    pool: Pool,
+    digests: Sequence[str] | None = None,
+    near: NDArray[np.int64] | None = None,
+) -> NDArray[np.int64]:
     """A number a row [N], the same for rows that must stay on one side of every split.
 
-    Those are the rows of one group and, with `digests` [N] ("" = unknown), the exact copies; and
-    what hangs together through both.
+    Those are the rows of one group, with `digests` [N] ("" = unknown) the exact copies, with the
+    same number in `near` [N] the near duplicates; and what hangs together through them.
     """
     if digests is not None and len(digests) != len(pool):
         raise ValueError(f"{len(digests)} digests for {len(pool)} images")
@@ -78,6 +82,8 @@ def tied(pool: Pool, digests: Sequence[str] | None = None) -> NDArray[np.int64]:
         texts = as_texts(digests)
         known = mask(pc.not_equal(texts, ""))
         links.append(np.where(known, first_of_each(codes(texts)), rows))
+    if near is not None:
+        links.append(first_of_each(near))
     if not links:
         return rows
     ends = np.concatenate(links)
@@ -88,20 +94,20 @@ def tied(pool: Pool, digests: Sequence[str] | None = None) -> NDArray[np.int64]:
     return first_of_each(connected_components(graph, directed=False)[1])
 
 
-def assign(pool: Pool, seed: int, digests: Sequence[str] | None = None) -> Pool:
+def assign(pool: Pool, seed: int, keys: NDArray[np.int64] | None = None) -> Pool:
     """The pool with every split "" filled in as "train" or "test".
 
     A fifth of each class goes to test, if every class has at least TEST_NEEDS undecided labels and
-    the pool has no test images yet; everything else trains. What is tied (see `tied`) to an image
-    whose side is given follows it, into val or test too, so that no copy stands on both sides; if
-    its ties already do, it trains where one of them trains. A class of few large groups may get
+    the pool has no test images yet; everything else trains. What has the same number in `keys` [N]
+    (from `tied`) as an image whose side is given follows it, into val or test too, so that no copy
+    stands on both sides; if its ties already do, it trains where one of them trains. A class of few large groups may get
     more or less than a fifth. The same seed gives the same split.
     """
     undecided = pool.split == ""
     if not undecided.any():
         return pool
     split, labelled = pool.split.copy(), undecided & (pool.label >= 0)
-    keys = tied(pool, digests)
+    keys = tied(pool) if keys is None else keys
     has = {side: np.zeros(len(pool), dtype=np.bool_) for side in ("train", "val", "test")}
     for side, keyed in has.items():
         keyed[keys[pool.split == side]] = True

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fewlabels.errors import UserError
 from fewlabels.pool.columns import find_columns, names_images
 from fewlabels.pool.folder import unread_format
-from fewlabels.pool.paths import are_images, exist, first_same, places, plain
+from fewlabels.pool.paths import are_images, by_name, exist, first_same, places, plain
 from fewlabels.pool.pool import SPLIT_NAMES, Pool, Skipped, assemble
 from fewlabels.pool.source import Files
 from fewlabels.pool.texts import BLOCK, TEXT, Texts, codes, encoded, mask, numbered, repeated
@@ -117,10 +117,16 @@ def from_rows(path: Path, rows: Rows, task: str | None = None, notes: tuple[str,
     split = sides(rows.split, rows.label, lambda row: f"{path}: {rows.place(row)}")
     image = plain(path.parent, rows.image)
     at = places(path.parent, image)
+    there = exist(at)
+    if not there.any():
+        image, told = by_name(path.parent, image)
+        if told:
+            at, notes = places(path.parent, image), (*notes, told)
+            there = exist(at)
     first = first_same(at)
     again = first != np.arange(len(first))
     _same_or_error(path, rows, again, first)
-    missing = ~again & ~exist(at)
+    missing = ~again & ~there
     if missing.sum() == (~again).sum():
         raise UserError(
             f"{path}: none of the {missing.sum()} images exists, the first is "

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from fewlabels.errors import UserError
-from fewlabels.pool import split
 from fewlabels.procedures.folds import Fold, make_folds
 from fewlabels.procedures.prepare import Rows
 from fewlabels.procedures.stage import Context, Trained
@@ -59,7 +58,7 @@ def folds_of(context: Context) -> tuple[Fold, ...]:
         return (Fold(data.labelled, data.val),)
     if len(data.labelled) >= MANY and len(data.held_out):
         return (Fold(np.setdiff1d(data.labelled, data.held_out), data.held_out),)
-    label, keys = data.pool.label[data.labelled], split.tied(data.pool, data.digest)[data.labelled]
+    label, keys = data.pool.label[data.labelled], data.tied[data.labelled]
     units = [len(np.unique(keys[label == c])) for c in np.unique(label)]
     several = [count for count in units if count > 1]
     if not several:
@@ -95,7 +94,7 @@ def compared(
 def of_fold(context: Context, fold: Fold, number: int) -> Context:
     """The context of a fold: its labels, its images to be judged on, and no copies of these."""
     data, none = context.data, context.data.val[:0]
-    keys = split.tied(data.pool, data.digest)
+    keys = data.tied
     copies = np.isin(keys[data.unlabelled], keys[fold.judged])
     folder = RunFolder(context.folder.path / "folds" / str(number))
     folder.path.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ from fewlabels.evaluate.predictions import TTA
 from fewlabels.methods import METHODS, resolve
 from fewlabels.models.initialise import Initialisation
 from fewlabels.models.scaling import BASES
+from fewlabels.pixels.cache_folder import parse_bytes
 from fewlabels.pool.pool import is_path
 from fewlabels.procedures import probes, sequences
 from fewlabels.procedures.probes import FROZEN
@@ -158,12 +159,14 @@ class Config:
     mix: str = "none"  # of labelled images: none, mixup, cutmix
     tta: str = "none"  # test-time augmentation: none, flip, crop, flip+crop
     log: str | None = None  # tensorboard: event files beside metrics.jsonl
+    cache_limit: str | None = None  # of the folder of decoded images: 10G, 500M
     images: str | None = None  # to learn from in the place of the unlabelled ones, by distill
     runs: list[str] = field(default_factory=list)  # trained before, that the method is about
     settings: dict[str, Any] = field(default_factory=dict)  # the method's own
 
     def __post_init__(self) -> None:
         """UserError for what cannot be."""
+        _ = self.cache_bytes
         limits = [n for n in ("time_limit", "epochs", "steps") if getattr(self, n) is not None]
         if len(limits) > 1:
             raise UserError("name one of --time-limit, --epochs and --steps, not several")
@@ -240,6 +243,11 @@ class Config:
     def memory_format(self) -> torch.memory_format:
         """The order in which an image's numbers lie in memory while the model is trained."""
         return LAYOUTS.get(self.layout, torch.channels_last)
+
+    @property
+    def cache_bytes(self) -> int | None:
+        """`cache_limit` in bytes; UserError where it is no size."""
+        return parse_bytes(self.cache_limit, "--cache-limit") if self.cache_limit else None
 
     @property
     def batch(self) -> int:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from fewlabels.errors import UserError
-from fewlabels.pool import split
 from fewlabels.procedures.prepare import Data, Rows
 
 _FOLDS = 4  # names the generator of the folds; pool.split has 1 to 3
@@ -31,7 +30,7 @@ def make_folds(data: Data, count: int, seed: int) -> tuple[Fold, ...]:
     if len(data.val):
         return (Fold(data.labelled, data.val),) * count
     label, rows = data.pool.label, data.labelled
-    keys = split.tied(data.pool, data.digest)
+    keys = data.tied
     rng = np.random.default_rng([_FOLDS, seed])
     units: dict[int, list[int]] = {}  # in random order
     for row in rng.permutation(rows).tolist():

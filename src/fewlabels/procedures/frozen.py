@@ -20,7 +20,6 @@ from torch import nn
 from fewlabels.errors import UserError
 from fewlabels.evaluate.predictions import softmax
 from fewlabels.models import catalog
-from fewlabels.pool import split
 from fewlabels.procedures.chosen import Chosen, keep
 from fewlabels.procedures.embedding import Features, embedded
 from fewlabels.procedures.heads import takes_head, with_head
@@ -136,7 +135,7 @@ def fit(context: Context, method: str, seen: Embedded, labelled: Rows) -> nn.Mod
     data, settings = context.data, context.config.settings
     settings = resolve(method, settings if method == context.config.method else {})
     label, k = data.pool.label, len(data.pool.classes)
-    groups = split.tied(data.pool, data.digest)
+    groups = data.tied
     if method == "knn":
         return knn(seen(labelled), label[labelled], k, settings.k)
     if method == "linear_probe":

@@ -10,7 +10,6 @@ from torch import nn
 
 from fewlabels.models.built import head
 from fewlabels.models.structure import embed
-from fewlabels.pool import split
 from fewlabels.procedures.embedding import embedded
 from fewlabels.procedures.prepare import Rows, each_class_in_turn
 from fewlabels.procedures.probes import linear_probe
@@ -46,6 +45,6 @@ def probed(context: Context, labelled: Rows) -> Weights | None:
     label, k = data.pool.label, len(data.pool.classes)
     order = np.random.default_rng(context.config.seed).permutation(labelled)
     rows = each_class_in_turn(order, label)[:MOST]  # no class is left out
-    groups = split.tied(data.pool, data.digest)
+    groups = data.tied
     layer = linear_probe(embedded(context, rows), label[rows], groups[rows], k)
     return with_head(context, layer)

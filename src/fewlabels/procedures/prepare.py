@@ -14,15 +14,19 @@ from fewlabels.augment.policy import Policy
 from fewlabels.augment.views import Augmenter
 from fewlabels.errors import UserError
 from fewlabels.methods import Batch, Method, Views
-from fewlabels.pixels import cache
+from fewlabels.pixels import cache, perceptual
 from fewlabels.pixels.decode import longer_side
 from fewlabels.pixels.decoded import Pixels
 from fewlabels.pixels.loader import Stream
 from fewlabels.pixels.preprocess import Preprocess, border_colour
 from fewlabels.pool import split
+from fewlabels.pool.overlay import with_labels
 from fewlabels.pool.pool import Pool, Skipped
+from fewlabels.pool.store import default_store, read_labels
+from fewlabels.pool.texts import first_of_each
 
 Rows = NDArray[np.int64]
+COMPARED = 60_000  # images, at most, of which all pairs are looked at
 _LABELLED, _UNLABELLED = 0, 1  # names of streams
 _X = 0  # number of the labelled view
 # number and policy of each unlabelled view
@@ -56,6 +60,7 @@ class Data:
     test: Rows
     held_out: Rows  # the part of `labelled` that trials are validated on; empty where `val` is not
     skipped: tuple[Skipped, ...]
+    tied: Rows  # [N], the same number for images that stay on one side of any division
     note: str = ""  # why images are decoded anew whenever they are needed, in one line
     cache_limit: int | None = None  # bytes, of the folder of decoded images
     given: Given | None = None  # for methods whose unlabelled images come with a teacher's word
@@ -73,6 +78,19 @@ def _side(pool: Pool, row: int) -> int:
         return longer_side(pool.source.read(row))
     except OSError:
         return 0
+
+
+def with_stored_labels(pool: Pool, seed: int) -> Pool:
+    """The pool with the labels of its store over its own; see `pool/overlay.py`.
+
+    Where there are any the splits are assigned before, so that they do not depend on them.
+    """
+    labels = read_labels(default_store(pool.origin))
+    if not labels:
+        return pool
+    digest = cache.fingerprint(pool.source)
+    pool, told = with_labels(split.assign(pool, seed, split.tied(pool, digest)), digest, labels)
+    return replace(pool, notes=(*pool.notes, told.line()))
 
 
 def prepare(
@@ -98,10 +116,9 @@ def prepare(
     unreadable = tuple(Skipped(pool.source.name(int(i)), pixels.reason[i]) for i in bad)
     fine = pixels.readable
     # what cannot be read takes no place in a split
-    pool = replace(
-        pool, label=np.where(fine, pool.label, -1), split=np.where(fine, pool.split, "train")
-    )
-    pool = split.assign(pool, seed, digest)
+    pool = replace(pool.without_labels(~fine), split=np.where(fine, pool.split, "train"))
+    keys = split.tied(pool, digest, near_duplicates(pool, pixels))
+    pool = split.assign(pool, seed, keys)
     without = pool.label < 0
     if per_class:
         pool = split.keep_labels(pool, per_class, seed)
@@ -112,7 +129,7 @@ def prepare(
             f"{pool.origin}: fewer than two classes have a labelled training image that can be "
             f"read ({len(bad)} cannot); see `fewlabels check`"
         )
-    val = np.flatnonzero((pool.split == "val") & fine)
+    val = np.flatnonzero((pool.split == "val") & fine & has_label)
     held_out = val[:0]
     unlabelled = train & ~has_label & (without | spare)
     if len(labelled) == len(np.unique(pool.label[labelled])) and len(labelled) == fine.sum():
@@ -121,7 +138,6 @@ def prepare(
             "measure on; add labelled images, at least two a class, or unlabelled ones"
         )
     if not len(val):
-        keys = split.tied(pool, digest)
         held_out = np.flatnonzero(split.holdout(pool.label, pool.split, seed, keys))
         unlabelled &= ~np.isin(keys, keys[held_out])  # nor may their copies be learnt from
     return Data(
@@ -132,12 +148,31 @@ def prepare(
         labelled=labelled,
         unlabelled=np.flatnonzero(unlabelled),
         val=val,
-        test=np.flatnonzero((pool.split == "test") & fine),
+        test=np.flatnonzero((pool.split == "test") & fine & has_label),
         held_out=held_out,
         skipped=pool.skipped + unreadable,
+        tied=keys,
         note=pixels.note,
         cache_limit=cache_limit,
     )
+
+
+def near_duplicates(pool: Pool, pixels: cache.Cache) -> Rows:
+    """A number an image [N], the same for nearly the same pictures, which stay on one side of a
+    split as exact copies do.
+
+    All pairs are compared. Where there are more than COMPARED images only those with a label are,
+    because they are what is measured on.
+    """
+    count = len(pool)
+    rows = np.flatnonzero(pixels.readable)
+    if count > COMPARED:
+        rows = np.flatnonzero(pixels.readable & (pool.label >= 0))
+    number = np.arange(count)
+    if len(rows) <= COMPARED:
+        found = perceptual.near(pixels.images, rows, pixels.box, mirror=pool.mirror)
+        number[rows] = rows[first_of_each(found)]
+    return number
 
 
 def at_size(data: Data, size: int, count: Callable[[int, int], None] | None = None) -> Data:
@@ -251,7 +286,7 @@ def batches(
     everything = np.concatenate([np.unique(labelled), unlabelled])
     said = data.given if method.views.given else None
     assert said is not None or not method.views.given
-    fill = border_colour(data.images, everything, data.box)
+    fill = border_colour(data.images, everything)
     return Batches(
         augment=Augmenter(data.images, preprocess, fill, seed, box=data.box),
         label=data.pool.label,

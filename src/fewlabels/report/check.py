@@ -170,6 +170,8 @@ def print_check(checked: Checked, console: Console) -> None:
     console.print()
     console.print(table)
     line(f"\n{verdict(checked)}")
+    for note in checked.notes:
+        line(f"Note: {note}.")
     if checked.lacks:
         line(f"No classifier can be trained from it: {checked.lacks}.")
     for finding in told(checked):

@@ -77,7 +77,7 @@ def read_learnt(run: Path, size: int, seed: int = 0) -> Learnt:
     try:
         rows = pq.read_table(table, columns=["name", "digest", "label", "used"]).to_pylist()
         config = RunFolder.open(run).read_config()
-        pool = Pool.scan(config["data"])
+        pool = Pool.scan(config["data"], to_train=False)
         if config.get("images"):
             pool = pool.with_unlabelled(scan_images(config["images"]))
     except UserError as error:
