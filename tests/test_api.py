@@ -58,7 +58,7 @@ def test_the_run_folder_holds_what_the_design_says(split_folders: Path, tmp_path
     splits = pq.read_table(run.path / "splits.parquet").to_pydict()
     uses = ("labelled", "unlabelled", "test", "held out")
     assert [splits["used"].count(use) for use in uses] == [6, 24, 12, 2]
-    assert all(len(digest) == 32 for digest in splits["digest"])
+    assert all(len(digest) == 64 for digest in splits["digest"])
 
 
 def test_prediction_reproduces_the_reported_accuracy(split_folders: Path, tmp_path: Path) -> None:
