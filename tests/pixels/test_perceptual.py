@@ -91,7 +91,8 @@ def test_handwritten_digits_are_look_alikes_and_not_copies() -> None:
 
 def test_squares_of_few_pixels_are_copies_only_where_they_are_equal() -> None:
     images = (load_digits().images * 15).astype(np.uint8)[..., None].repeat(3, -1)
-    assert len(set(near(images).tolist())) == len(np.unique(images, axis=0))
+    rows, boxes = np.arange(len(images)), np.tile([0, 0, 8, 8], (len(images), 1))
+    assert len(set(near(images, rows, boxes).tolist())) == len(np.unique(images, axis=0))
     twice = near(np.concatenate([images[:50], images[:50]]))
     assert (twice[:50] == twice[50:]).all()
 
@@ -104,7 +105,7 @@ def test_near_sees_the_picture_and_not_what_is_around_it() -> None:
     squares[28, :] = np.asarray(scene(5))  # the same picture, in another shape
     boxes[28] = 0, 0, 64, 64
     squares[29] = squares[7]
-    cluster = near(squares, boxes)
+    cluster = near(squares, np.arange(30), boxes)
     assert cluster[28] == cluster[5]
     assert cluster[29] == cluster[7]
     assert len(set(cluster.tolist())) == 28

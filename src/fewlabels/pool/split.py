@@ -100,8 +100,8 @@ def assign(pool: Pool, seed: int, keys: NDArray[np.int64] | None = None) -> Pool
     A fifth of each class goes to test, if every class has at least TEST_NEEDS undecided labels and
     the pool has no test images yet; everything else trains. What has the same number in `keys` [N]
     (from `tied`) as an image whose side is given follows it, into val or test too, so that no copy
-    stands on both sides; if its ties already do, it trains where one of them trains. A class of few large groups may get
-    more or less than a fifth. The same seed gives the same split.
+    stands on both sides; if its ties already do, it trains where one of them trains. A class of few
+    large groups may get more or less than a fifth. The same seed gives the same split.
     """
     undecided = pool.split == ""
     if not undecided.any():
