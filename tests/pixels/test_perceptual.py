@@ -93,7 +93,7 @@ def test_squares_of_few_pixels_are_copies_only_where_they_are_equal() -> None:
     images = (load_digits().images * 15).astype(np.uint8)[..., None].repeat(3, -1)
     rows, boxes = np.arange(len(images)), np.tile([0, 0, 8, 8], (len(images), 1))
     assert len(set(near(images, rows, boxes).tolist())) == len(np.unique(images, axis=0))
-    twice = near(np.concatenate([images[:50], images[:50]]))
+    twice = near(np.concatenate([images[:50], images[:50]]), rows[:100], boxes)
     assert (twice[:50] == twice[50:]).all()
 
 
@@ -126,11 +126,10 @@ def test_all_pairs_within_the_hash_distance_are_looked_at() -> None:
     flips = [rng.choice(64, rng.integers(0, 40), replace=False) for _ in range(90)]
     hashes = np.array([base[0] ^ np.bitwise_or.reduce(perceptual._BIT[f]) for f in flips])
     waves = np.full((90, 64), 0.125, np.float32)  # all alike: the hash alone decides
-    found = perceptual._candidates(hashes, waves, 10, 60, False)
+    found = perceptual._candidates(hashes, waves, 10, 60, False, perceptual.CLOSE)
     apart = np.bitwise_count(hashes[:, None] ^ hashes)
-    wanted = {
-        (i, j) for i in range(10, 60) for j in range(i + 1, 90) if apart[i, j] <= perceptual.BITS
-    }
+    most = perceptual.CLOSE.bits
+    wanted = {(i, j) for i in range(10, 60) for j in range(i + 1, 90) if apart[i, j] <= most}
     assert {(int(i), int(j)) for i, j, _ in found} == wanted
     assert 100 < len(wanted) < 3000
 

@@ -17,7 +17,7 @@ much.
 
 import hashlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -31,8 +31,17 @@ SIDE = 32  # of the grey pictures that are compared
 LEAST = 16  # pixels that the shorter side must have
 BLANK = 3.0  # levels of 255: a standard deviation below which a picture shows nothing
 
-BITS = 20  # of 64 that may differ
-ALIKE = 0.65  # correlation of the weighed frequencies
+
+class Look(NamedTuple):
+    """How alike two pictures must be for a closer look, which takes most of the time."""
+
+    bits: int  # of 64 that may differ
+    alike: float  # correlation of the weighed frequencies
+
+
+# QUICK finds what is encoded again, resized, brighter; few of those that are cropped. 2,062
+# photographs of hands, which are look-alikes: 0.3 s, and 11 s CLOSE
+CLOSE, QUICK = Look(20, 0.65), Look(20, 0.9)
 WHOLE = 0.93  # correlation of the registered pictures
 DETAILS = 0.85  # and of what is left of them without their local means
 STRONG = 0.95  # as alike as most copies are
@@ -86,7 +95,7 @@ def near(
             same[place] = first.setdefault(hashlib.sha256(square.tobytes()).digest(), place)
     large = boxes[rows, 2:].min(axis=1, initial=LEAST) >= LEAST
     compared = np.flatnonzero(large & (same == np.arange(count)))
-    found = compared[pairs(grey[compared], workers, mirror=mirror)[0]]
+    found = compared[pairs(grey[compared], workers, mirror=mirror, look=QUICK)[0]]
     return clusters(count, np.concatenate([found, np.stack([np.arange(count), same], 1)]))
 
 
@@ -109,6 +118,7 @@ def pairs(
     workers: int = 2,
     progress: Callable[[int, int], None] | None = None,
     mirror: bool = True,
+    look: Look = CLOSE,
 ) -> tuple[Rows, NDArray[np.float32]]:
     """Near duplicates [P, 2] among N pictures, the lower row first, and how alike their details
     are [P]. A pair whose rows are joined by certain ones may be left out. Exact copies should be:
@@ -120,7 +130,7 @@ def pairs(
 
     def block(number: int) -> NDArray[np.int32]:
         start = _BLOCK * number
-        return _candidates(hashes, waves, start, min(start + _BLOCK, len(rows)), mirror)
+        return _candidates(hashes, waves, start, min(start + _BLOCK, len(rows)), mirror, look)
 
     blocks = -(-len(rows) // _BLOCK)
     parent = np.arange(len(rows))
@@ -165,11 +175,17 @@ def _described(grey: Grey) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
 
 
 def _candidates(
-    hashes: NDArray[np.uint64], waves: NDArray[np.float32], start: int, end: int, mirror: bool
+    hashes: NDArray[np.uint64],
+    waves: NDArray[np.float32],
+    start: int,
+    end: int,
+    mirror: bool,
+    look: Look,
 ) -> NDArray[np.int32]:
     """Pairs whose first row is in start..end-1, [P, 3]: two rows, and whether one is mirrored."""
     found: NDArray[np.int32] = _search(
-        hashes, waves, *((_MIRROR, _FLIPPED) if mirror else (_SAME, np.uint64(0))), start, end
+        *(hashes, waves, *((_MIRROR, _FLIPPED) if mirror else (_SAME, np.uint64(0))), start, end),
+        *look,
     )
     return found
 
@@ -185,7 +201,14 @@ def _ones(x: Any) -> Any:
 
 @njit(nogil=True, cache=True)
 def _search(
-    hashes: Any, waves: Any, mirror: Any, flipped: Any, start: int, end: int
+    hashes: Any,
+    waves: Any,
+    mirror: Any,
+    flipped: Any,
+    start: int,
+    end: int,
+    bits: int,
+    alike: float,
 ) -> NDArray[np.int32]:
     found = np.empty((1024, 3), np.int32)
     count = 0
@@ -197,7 +220,7 @@ def _search(
             apart[0, j] = _ones(differs)
             apart[1, j] = _ones(differs ^ flipped)
         for j in range(i + 1, n):
-            if apart[0, j] > BITS and apart[1, j] > BITS:
+            if apart[0, j] > bits and apart[1, j] > bits:
                 continue
             plain = np.float32(0)
             turned = np.float32(0)
@@ -205,7 +228,7 @@ def _search(
                 product = waves[i, k] * waves[j, k]
                 plain += product
                 turned += product * mirror[k]
-            if max(plain, turned) < ALIKE:
+            if max(plain, turned) < alike:
                 continue
             if count == len(found):
                 more = np.empty((2 * count, 3), np.int32)

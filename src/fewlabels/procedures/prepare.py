@@ -26,7 +26,7 @@ from fewlabels.pool.store import default_store, read_labels
 from fewlabels.pool.texts import first_of_each
 
 Rows = NDArray[np.int64]
-COMPARED = 60_000  # images, at most, of which all pairs are looked at
+COMPARED = 20_000  # images, at most, of which all pairs are looked at: half a minute of look-alikes
 _LABELLED, _UNLABELLED = 0, 1  # names of streams
 _X = 0  # number of the labelled view
 # number and policy of each unlabelled view
@@ -161,8 +161,8 @@ def near_duplicates(pool: Pool, pixels: cache.Cache) -> Rows:
     """A number an image [N], the same for nearly the same pictures, which stay on one side of a
     split as exact copies do.
 
-    All pairs are compared. Where there are more than COMPARED images only those with a label are,
-    because they are what is measured on.
+    All pairs are compared, QUICK; `check` takes its time. Where there are more than COMPARED images
+    only those with a label are, because they are what is measured on; or none.
     """
     count = len(pool)
     rows = np.flatnonzero(pixels.readable)
