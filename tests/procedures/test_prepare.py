@@ -4,15 +4,26 @@ import numpy as np
 import pytest
 import torch
 from conftest import Paint
+from scenes import scene
 
 from fewlabels.augment.mix import Mix
 from fewlabels.augment.policy import Policy
 from fewlabels.errors import UserError
 from fewlabels.methods import Facts, create, resolve
+from fewlabels.pixels import cache
 from fewlabels.pixels.cache import fingerprint
 from fewlabels.pixels.preprocess import Preprocess
 from fewlabels.pool import Pool
-from fewlabels.procedures.prepare import Data, balanced, batches, prepare, typical_side
+from fewlabels.pool.store import LabelStore, Mark, default_store
+from fewlabels.procedures import prepare as preparing
+from fewlabels.procedures.prepare import (
+    Data,
+    balanced,
+    batches,
+    prepare,
+    typical_side,
+    with_stored_labels,
+)
 
 
 def prepared(root: Path, seed: int = 0, per_class: int | None = None) -> Data:
@@ -138,3 +149,62 @@ def test_balanced_labels_leave_the_unlabelled_stream_as_it_is(split_folders: Pat
     assert made[0].index is not None
     assert made[1].index is not None
     assert torch.equal(made[0].index, made[1].index)
+
+
+def test_near_duplicates_stay_on_one_side(tmp_path: Path) -> None:
+    """Each picture twice, the second one smaller and encoded with losses."""
+    for number in range(40):
+        place = tmp_path / "photos" / ("cat" if number % 2 else "dog")
+        place.mkdir(parents=True, exist_ok=True)
+        scene(number).save(place / f"{number}.png")
+        scene(number).resize((48, 48)).save(place / f"{number}-small.jpg")
+    pool = Pool.scan(tmp_path / "photos")
+    data = prepare(pool, fingerprint(pool.source), 48, 0)
+    number = np.array([int(Path(pool.source.name(r)).stem.split("-")[0]) for r in range(80)])
+    assert len(data.test) == 16
+    for rows in (data.test, data.held_out):
+        assert len(rows)
+        assert sorted(np.unique(number[rows], return_counts=True)[1]) == [2] * (len(rows) // 2)
+    assert len(set(data.tied.tolist())) == 40
+
+
+def test_more_images_than_are_compared_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With too many of them, those with a label are; with too many of these, none."""
+    for name in ("train/cat/1.png", "train/cat/2.png", "train/dog/1.png", "unlabelled/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        scene(8 if "dog" in name else 7).save(tmp_path / name)
+    scene(7).resize((90, 90)).save(tmp_path / "unlabelled" / "2.png")
+    pool = Pool.scan(tmp_path)
+    found = {}
+    for most in (5, 4, 2):
+        monkeypatch.setattr(preparing, "COMPARED", most)
+        pixels = cache.build(pool.source, fingerprint(pool.source), 48)
+        number = preparing.near_duplicates(pool, pixels)
+        found[most] = len(set(number.tolist()))
+    assert found == {5: 2, 4: 4, 2: 5}
+
+
+def test_labels_of_the_store_lie_over_those_of_the_pool(split_folders: Path) -> None:
+    pool = Pool.scan(split_folders)
+    assert with_stored_labels(pool, 0) is pool
+    row = int(np.flatnonzero(pool.label < 0)[0])
+    digest = fingerprint(pool.source)
+    with LabelStore(default_store(pool.origin)) as store:
+        store.add([Mark(digest[row], "left", "Ada", "page")])
+    labelled = with_stored_labels(pool, 0)
+    assert labelled.label[row] == pool.classes.index("left")
+    assert labelled.notes == ("label store: 1 new, 0 changed, 0 removed",)
+    assert len(prepare(labelled, digest, 16, 0).labelled) == 9
+
+
+def test_a_test_image_whose_label_was_taken_back_is_not_measured_on(split_folders: Path) -> None:
+    pool = Pool.scan(split_folders)
+    row = int(np.flatnonzero(pool.split == "test")[0])
+    digest = fingerprint(pool.source)
+    with LabelStore(default_store(pool.origin)) as store:
+        store.add([Mark(digest[row], "", "Ada", "page")])
+    data = prepare(with_stored_labels(pool, 0), digest, 16, 0)
+    assert len(data.test) == 11
+    assert row not in [*data.test, *data.unlabelled, *data.labelled]

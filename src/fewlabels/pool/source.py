@@ -165,6 +165,9 @@ class ParquetImages:
         self._kept: OrderedDict[int, Any] = OrderedDict()  # group number -> pyarrow column
         self._lock = threading.Lock()
 
+    def __reduce__(self) -> Any:  # a lock, and what was read, stay in their process
+        return ParquetImages, (self.files, self.names, self.column)
+
     def __len__(self) -> int:
         return len(self.names)
 

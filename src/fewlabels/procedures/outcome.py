@@ -16,6 +16,7 @@ from fewlabels.errors import UserError
 from fewlabels.evaluate import calibration, metrics
 from fewlabels.evaluate.intervals import Array, accuracy, gain
 from fewlabels.pool.copies import Copies, copies_of
+from fewlabels.pool.split import unmeasured
 from fewlabels.procedures.certainty import Certainty
 from fewlabels.procedures.chosen import Chosen
 from fewlabels.procedures.prepare import Data, Rows, typical_side
@@ -89,6 +90,8 @@ def result(chosen: Chosen) -> dict[str, Any]:
     doubtful = _doubtful(chosen)
     summary["doubtful_labels"] = doubtful
     summary["next"] = advice(summary, typical_side(data.pool), doubtful, _recalls(chosen))
+    measured = data.test if len(data.test) else context.val_rows
+    summary["unmeasured"] = list(unmeasured(data.pool, measured))
     summary["skipped"] = [vars(item) for item in data.skipped]
     summary["copies"] = _copies(copies_of(data.pool, data.digest))
     return summary

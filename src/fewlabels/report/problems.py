@@ -45,6 +45,8 @@ def told(run: Run) -> dict[str, Any]:
     looked: list[Finding] = []
     if result.get("copies") is not None:
         looked += _wrong_copies(result["copies"])
+    if result.get("unmeasured") is not None:
+        looked.append(_unmeasured(result["unmeasured"]))
     if result.get("doubtful_labels") is not None:
         looked.append(_doubtful(result["doubtful_labels"]))
     if result.get("copies") is not None:
@@ -96,6 +98,17 @@ def _copies(copies: dict[str, Any]) -> Finding:
         "They tell nothing new, and make their kind count more than once.",
         ("images",),
         [(_equal(group),) for group in plain],
+    )
+
+
+def _unmeasured(classes: list[str]) -> Finding:
+    return Finding(
+        "classes of which nothing is measured",
+        "Classes of which nothing is measured",
+        form.count(len(classes)),
+        "All of their labelled images were needed for learning. The accuracy says nothing of them.",
+        ("class",),
+        [(name,) for name in classes],
     )
 
 
