@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pictures import scene
 from PIL import Image
-from scenes import scene
 
 from fewlabels.curate.check import check
 from fewlabels.pool import Pool, Skipped

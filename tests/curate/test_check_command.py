@@ -3,7 +3,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from scenes import scene
+from pictures import scene
 
 from fewlabels import cli
 

@@ -129,7 +129,8 @@ def test_timm_prepares_images_as_we_do(tmp_path: Path) -> None:
     ours = classifier.preprocess(np.stack([classifier._read(oblong)]))[0]
     theirs = transform(oblong)
     assert theirs.shape == ours.shape == (3, 64, 64)
-    close(theirs[:, 16:48], ours[:, 16:48])
+    level = 1 / 255 / min(classifier.preprocess.std)  # our antialiased resize may round otherwise
+    assert (theirs[:, 16:48] - ours[:, 16:48]).abs().max() < 1.01 * level
     assert theirs[:, :16].abs().max() < 0.01  # the mean, normalised
 
 

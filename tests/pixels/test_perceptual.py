@@ -4,8 +4,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pictures import scene
 from PIL import Image, ImageEnhance
-from scenes import scene
 from sklearn.datasets import load_digits
 
 from fewlabels.pixels import perceptual

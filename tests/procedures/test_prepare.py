@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Paint
-from scenes import scene
+from pictures import scene
 
 from fewlabels.augment.mix import Mix
 from fewlabels.augment.policy import Policy

@@ -236,7 +236,7 @@ def test_train_takes_what_was_found(
     monkeypatch.setattr(sys, "argv", shlex.split(found.result["use"]))
     with pytest.raises(SystemExit):
         cli.main()
-    assert (given["data"], given["labels_per_class"], given["seed"]) == ("digits", 2, 0)
+    assert (given["data"], given["labels_per_class"], given["seed"]) == (["digits"], 2, 0)
     assert (given["model"], given["img_size"]) == (winner["model"], winner["img_size"])
     built = catalog.build(given["model"], 10)
     assert anatomy.totals(built.model, given["img_size"]).flops == winner["flops"]

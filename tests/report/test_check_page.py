@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pictures import scene
 from PIL import Image
 from rich.console import Console
-from scenes import scene
 
 from fewlabels.curate.check import check
 from fewlabels.errors import UserError
