@@ -38,6 +38,7 @@ from fewlabels.models.choose import choose
 from fewlabels.pixels import cache
 from fewlabels.pixels.preprocess import Preprocess
 from fewlabels.pool.labels import no_classes
+from fewlabels.pool.overlay import with_stored_labels
 from fewlabels.pool.pool import DataNames, Pool, Skipped, scan_images
 from fewlabels.procedures import (
     distil,
@@ -71,7 +72,6 @@ from fewlabels.procedures.prepare import (
     prepare,
     preprocessing,
     typical_side,
-    with_stored_labels,
 )
 from fewlabels.procedures.probes import FROZEN
 from fewlabels.procedures.resuming import SETTINGS, keep_settings, need_same
@@ -131,7 +131,7 @@ def train(
         fixed["runs"] = [str(one.path if isinstance(one, Run) else one) for one in runs]
     config = make(Config, settings | fixed, where)
     _take_part(config)
-    pool = data if isinstance(data, Pool) else _pool(data, config.seed)
+    pool = data if isinstance(data, Pool) else _pool(data)
     started = _start(config, pool)
     there = out is not None and Path(out).exists()
     folder = RunFolder.create(Path(out) if out else None)
@@ -173,7 +173,7 @@ def resume(path: str | Path, *, console: Console | None = None, **again: Any) ->
     with process.locked(folder):
         if not (folder.path / SETTINGS).exists():  # killed at once
             keep_settings(folder, config, config)
-        pool = _pool(config.data, config.seed)
+        pool = _pool(config.data)
         return _execute(_start(config, pool), folder, console, resumed(folder))
 
 
@@ -265,7 +265,7 @@ def search(
     }
     config = plan.settings(make(Config, settings | fixed, where))
     _take_part(config)
-    pool = data if isinstance(data, Pool) else _pool(data, config.seed)
+    pool = data if isinstance(data, Pool) else _pool(data)
     started = _start(config, pool)
     there = out is not None and Path(out).exists()
     folder = RunFolder.create(Path(out) if out else None, searching.HOME)
@@ -300,7 +300,7 @@ def resume_search(
     config = make(Config, known, str(path))
     _take_part(config)
     with process.locked(folder):
-        pool = _pool(config.data, config.seed)
+        pool = _pool(config.data)
         started = _start(config, pool)
         folder.write_config(started.config.to_dict() | {"search": asdict(plan)})
         return _search(started, plan, folder, console, clock, limit)
@@ -312,6 +312,8 @@ def _named(data: Pool | DataNames) -> str | list[str]:
         return list(data.parts) or data.origin
     if isinstance(data, str | Path):
         return str(data)
+    if not data:
+        raise UserError("no DATA: name a folder, a table, or what else may hold images")
     return [str(one) for one in data] if len(data) > 1 else str(data[0])
 
 
@@ -641,9 +643,9 @@ def _read(config: Config, pool: Pool, events: Events) -> Data:
         )
 
 
-def _pool(data: DataNames, seed: int) -> Pool:
+def _pool(data: DataNames) -> Pool:
     """What DATA names, with the labels of its store."""
-    return with_stored_labels(Pool.scan(data, to_train=False), seed)
+    return with_stored_labels(Pool.scan(data, to_train=False), cache.fingerprint)
 
 
 def _command(call: str) -> str:

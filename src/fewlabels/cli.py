@@ -86,6 +86,8 @@ def check(
     import json
 
     from fewlabels.curate.check import check as run_check
+    from fewlabels.pixels.cache import fingerprint
+    from fewlabels.pool.overlay import with_stored_labels
     from fewlabels.pool.pool import Pool
     from fewlabels.report.check import print_check
 
@@ -94,7 +96,7 @@ def check(
 
         comparison.need_page(out)
     console = _console()
-    pool = Pool.scan(data, to_train=False, task=task)
+    pool = with_stored_labels(Pool.scan(data, to_train=False, task=task), fingerprint)
     with _progress(console, as_json) as show:
         checked, pictures = run_check(pool, show)
         if out is not None:
@@ -125,7 +127,6 @@ def labels(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """The labels that were given beside DATA, which override its own; import, export, undo."""
-    import getpass
     import json
 
     from fewlabels.errors import UserError
@@ -150,7 +151,7 @@ def labels(
             found = fingerprint(pool.source, progress=lambda done, of: show("reading", done, of))
         digests = {pool.source.name(row): digest for row, digest in enumerate(found) if digest}
         with LabelStore(path) as store:
-            done = import_table(store, import_from, getpass.getuser(), digests)
+            done = import_table(store, import_from, _user(), digests)
         said = f"{done.new:,} new labels, {done.changed:,} changed, {done.same:,} as they were"
     elif export_to is not None:
         with LabelStore(path, read_only=True) as store:
@@ -158,7 +159,7 @@ def labels(
         said = f"{export_to}: {count:,} {'events' if history else 'labels'}"
     elif undo:
         with LabelStore(path) as store:
-            said = f"{store.undo(getpass.getuser()):,} labels taken back"
+            said = f"{store.undo(_user()):,} labels taken back"
     told = info(path)
     if as_json:
         print(json.dumps(told, indent=2, ensure_ascii=False))
@@ -858,6 +859,17 @@ def search(
             raise UserError("search: name --what to search: augmentation or scaling")
         found = api.search(data, out=out, console=console, clock=CLOCK, **limits, **settings)
     print_search(found.path, found.result, console)
+
+
+def _user() -> str:
+    """Who gives labels; a number where the system knows no name, as in containers."""
+    import getpass
+    import os
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def _pair(text: str) -> tuple[str, Any]:

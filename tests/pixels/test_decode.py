@@ -446,3 +446,9 @@ def test_the_longer_side_without_decoding() -> None:
     for kind in ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP"):
         assert longer_side(encoded(Image.new("RGB", (30, 70)), kind)) == 70
     assert longer_side(b"") == longer_side(b"no image") == longer_side(b"\xff\xd8\xff") == 0
+
+
+def test_a_run_of_fill_bytes_is_refused_at_once() -> None:
+    """As an erased part of a memory card; libjpeg and Pillow walk through it byte by byte."""
+    with pytest.raises(Unreadable, match="nothing but fill bytes"):
+        decode(b"\xff\xd8" + b"\xff" * 20_000_000 + b"\xff\xd9")

@@ -180,3 +180,35 @@ def test_scanning_a_folder_loads_nothing_heavy(tmp_path: Path) -> None:
     )
     command = [sys.executable, "-c", program, str(tmp_path)]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_links_are_followed_inside_the_folder_only(tmp_path: Path) -> None:
+    for name in ("outside/x.png", "photos/cat/1.png", "photos/dog/2.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    photos = tmp_path / "photos"
+    (photos / "cat" / "far").symlink_to(tmp_path / "outside", target_is_directory=True)
+    (photos / "cat" / "secret.png").symlink_to(tmp_path / "outside" / "x.png")
+    (photos / "dog" / "own.png").symlink_to(photos / "dog" / "2.png")
+    (photos / "bird").symlink_to(photos / "dog", target_is_directory=True)
+    pool = Pool.scan(photos)
+    names = [pool.source.name(row) for row in range(len(pool))]
+    assert names == ["bird/2.png", "bird/own.png", "cat/1.png", "dog/2.png", "dog/own.png"]
+    assert {skipped.name: skipped.reason for skipped in pool.skipped} == {
+        "cat/far": "a link that leads out of the folder",
+        "cat/secret.png": "a link that leads out of the folder",
+    }
+
+
+def test_folders_that_link_to_each_other_end(tmp_path: Path) -> None:
+    for name, others in (("a", "bc"), ("b", "ac"), ("c", "ab")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").write_bytes(name.encode())
+        for other in others:
+            (tmp_path / name / other).symlink_to(tmp_path / other, target_is_directory=True)
+    pool = Pool.scan(tmp_path)
+    assert len(pool) == 9  # each folder, and the two that it links to
+    assert {skipped.reason for skipped in pool.skipped} <= {
+        "a link in a linked folder",
+        "a link to a folder that contains it",
+    }

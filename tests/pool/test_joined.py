@@ -158,9 +158,10 @@ def test_the_same_place_twice_is_told(places: list[str], tmp_path: Path) -> None
     with pytest.raises(UserError, match="is named twice"):
         Pool.scan([places[0], places[0] + "/"])
     (tmp_path / "shards").mkdir()
-    (tmp_path / "shards/train.parquet").symlink_to(places[2])
-    with pytest.raises(UserError, match=r"shard\.parquet: is named twice"):
-        Pool.scan([tmp_path / "shards", places[2]])
+    (tmp_path / "shards" / "train.parquet").hardlink_to(places[2])
+    (tmp_path / "again").symlink_to(tmp_path / "shards", target_is_directory=True)
+    with pytest.raises(UserError, match=r"train\.parquet: is named twice"):
+        Pool.scan([tmp_path / "again", tmp_path / "shards" / "train.parquet"])
     with pytest.raises(UserError, match="digits: is named twice"):
         Pool.scan(["digits", "digits"])
 

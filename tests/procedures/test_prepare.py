@@ -5,15 +5,17 @@ import pytest
 import torch
 from conftest import Paint
 from pictures import scene
+from PIL import Image
 
 from fewlabels.augment.mix import Mix
 from fewlabels.augment.policy import Policy
 from fewlabels.errors import UserError
 from fewlabels.methods import Facts, create, resolve
-from fewlabels.pixels import cache
+from fewlabels.pixels import cache, perceptual
 from fewlabels.pixels.cache import fingerprint
 from fewlabels.pixels.preprocess import Preprocess
 from fewlabels.pool import Pool
+from fewlabels.pool.overlay import with_stored_labels
 from fewlabels.pool.store import LabelStore, Mark, default_store
 from fewlabels.procedures import prepare as preparing
 from fewlabels.procedures.prepare import (
@@ -22,7 +24,6 @@ from fewlabels.procedures.prepare import (
     batches,
     prepare,
     typical_side,
-    with_stored_labels,
 )
 
 
@@ -188,12 +189,12 @@ def test_more_images_than_are_compared_are_not(
 
 def test_labels_of_the_store_lie_over_those_of_the_pool(split_folders: Path) -> None:
     pool = Pool.scan(split_folders)
-    assert with_stored_labels(pool, 0) is pool
+    assert with_stored_labels(pool, fingerprint) is pool
     row = int(np.flatnonzero(pool.label < 0)[0])
     digest = fingerprint(pool.source)
     with LabelStore(default_store(pool.origin)) as store:
         store.add([Mark(digest[row], "left", "Ada", "page")])
-    labelled = with_stored_labels(pool, 0)
+    labelled = with_stored_labels(pool, fingerprint)
     assert labelled.label[row] == pool.classes.index("left")
     assert labelled.notes == ("label store: 1 new, 0 changed, 0 removed",)
     assert len(prepare(labelled, digest, 16, 0).labelled) == 9
@@ -205,6 +206,53 @@ def test_a_test_image_whose_label_was_taken_back_is_not_measured_on(split_folder
     digest = fingerprint(pool.source)
     with LabelStore(default_store(pool.origin)) as store:
         store.add([Mark(digest[row], "", "Ada", "page")])
-    data = prepare(with_stored_labels(pool, 0), digest, 16, 0)
+    data = prepare(with_stored_labels(pool, fingerprint), digest, 16, 0)
     assert len(data.test) == 11
     assert row not in [*data.test, *data.unlabelled, *data.labelled]
+
+
+def test_what_one_camera_sees_all_day_is_no_copy(tmp_path: Path) -> None:
+    """Frames that differ in one corner: a group of many, and of several labels, is not tied."""
+    rng = np.random.default_rng(0)
+    frame = np.asarray(scene(0).resize((48, 48))).astype(int)
+    for number in range(40):
+        image = np.clip(frame + rng.integers(-3, 4, frame.shape), 0, 255).astype(np.uint8)
+        kind = "fox" if number % 2 else "empty"
+        image[30:40, 30:40] = (200, 80, 20) if kind == "fox" else image[30:40, 30:40]
+        (tmp_path / kind).mkdir(exist_ok=True)
+        Image.fromarray(image).save(tmp_path / kind / f"{number}.png")
+    pool = Pool.scan(tmp_path)
+    data = prepare(pool, fingerprint(pool.source), 48, 0)
+    assert (len(data.test), len(set(data.tied.tolist()))) == (8, 40)
+    assert len(data.held_out) == 6
+
+
+def test_where_nearly_all_are_alike_only_equal_ones_are_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(perceptual, "QUICK", perceptual.Look(64, -1.0, 0))
+    images = np.stack([np.asarray(scene(n).resize((48, 48))) for n in (0, 1, 0)])
+    boxes = np.tile([0, 0, 48, 48], (3, 1))
+    found = perceptual.near(images, np.arange(3), boxes).tolist()
+    assert found[0] == found[2] != found[1]
+    with pytest.raises(perceptual.TooAlike):
+        perceptual.pairs(
+            np.stack([perceptual.small(scene(n)) for n in (0, 1)]), look=perceptual.QUICK
+        )
+
+
+def test_splits_do_not_depend_on_the_store_and_keep_near_duplicates(tmp_path: Path) -> None:
+    for number in range(40):
+        place = tmp_path / "photos" / ("cat" if number % 2 else "dog")
+        place.mkdir(parents=True, exist_ok=True)
+        scene(number).save(place / f"{number}.png")
+        scene(number).resize((48, 48)).save(place / f"{number}-small.jpg")
+    pool = Pool.scan(tmp_path / "photos")
+    digest = fingerprint(pool.source)
+    before = prepare(pool, digest, 48, 0)
+    with LabelStore(default_store(pool.origin)) as store:
+        store.add([Mark(digest[int(before.labelled[0])], "ant", "Ada", "page")])
+    after = prepare(with_stored_labels(pool, fingerprint), digest, 48, 0)
+    assert after.pool.classes == ("ant", "cat", "dog")
+    np.testing.assert_array_equal(after.pool.split, before.pool.split)
+    assert len(after.test) == 16

@@ -3,7 +3,8 @@
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from fewlabels.pool.copies import Copies, as_copies, same
 from fewlabels.pool.labels import no_classes, says_no_class
 from fewlabels.pool.pool import SINGLE, Pool, Skipped
 from fewlabels.pool.source import content_digest
-from fewlabels.pool.threads import each
+from fewlabels.pool.threads import THREADS, each
 
 Progress = Callable[[str, int, int], None]  # (what, done, total)
 
@@ -116,7 +117,7 @@ class _Read:
 
 
 def check(
-    pool: Pool, progress: Progress | None = None, workers: int = 2
+    pool: Pool, progress: Progress | None = None, workers: int = THREADS
 ) -> tuple[Checked, Pictures]:
     """Reads and decodes every image once, by threads; about 1.5 kB are kept of each.
 
@@ -133,7 +134,7 @@ def check(
     features = np.zeros((count, CELLS * CELLS * 4), np.uint8)
     sums = np.zeros((len(pool.classes), MEAN_SIDE, MEAN_SIDE, 3), np.int64)
     readable = np.zeros(count, np.bool_)
-    of_class = members(pool)
+    number = np.zeros(len(pool.classes), np.int64)
     for row, read in enumerate(each(lambda row: _read(pool, row), count, workers)):
         digests.append(read.digest)
         if read.grey is None or read.colour is None:
@@ -141,7 +142,9 @@ def check(
         else:
             readable[row], sizes[row], grey[row] = True, read.size, read.grey
             features[row] = _features(read.colour, read.grey)
-            sums[of_class[row]] += read.colour
+            of = classes_of(pool, row)
+            sums[of] += read.colour
+            number[of] += 1
         show("reading", row + 1, count)
     exact = same(digests)
     near = _near(pool, grey, sizes, readable, exact, workers, show)
@@ -169,7 +172,6 @@ def check(
         lacks=pool.lacks,
         notes=pool.notes,
     )
-    number = of_class[readable].sum(0)
     means = {
         name: np.rint(sums[i] / number[i]).astype(np.uint8)
         for i, name in enumerate(pool.classes)
@@ -178,13 +180,24 @@ def check(
     return checked, Pictures(means, {pool.source.name(row): row for row in range(count)})
 
 
-def members(pool: Pool) -> NDArray[np.bool_]:
-    """Which image is of which class, [N, K]."""
+def classes_of(pool: Pool, row: int) -> NDArray[np.int64]:
+    """The numbers of an image's classes."""
     if pool.task == SINGLE:
-        return np.equal.outer(pool.label, np.arange(len(pool.classes))).astype(np.bool_)
+        return pool.label[row : row + 1][pool.label[row : row + 1] >= 0]
     if pool.classes and pool.target is not None:
-        return np.asarray(pool.target, np.bool_)
-    return np.zeros((len(pool), 0), np.bool_)
+        return np.flatnonzero(pool.target[row])
+    return np.zeros(0, np.int64)
+
+
+def _by_class(pool: Pool, rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Those of `rows` that are of each class."""
+    if pool.task != SINGLE:
+        for number in range(len(pool.classes)):
+            yield rows[np.asarray(pool.target)[rows, number]]
+        return
+    labelled = rows[pool.label[rows] >= 0]
+    order = labelled[np.argsort(pool.label[labelled], kind="stable")]
+    yield from np.split(order, np.flatnonzero(np.diff(pool.label[order])) + 1)
 
 
 def _read(pool: Pool, row: int) -> _Read:
@@ -227,12 +240,21 @@ def _near(
     compared = readable & (sizes.min(axis=1) >= perceptual.LEAST)
     compared[[row for group in exact for row in group[1:]]] = False
     rows = np.flatnonzero(compared)
-    found, _ = perceptual.pairs(
-        grey[rows], workers, lambda done, total: show("comparing", done, total), pool.mirror
-    )
+    found = _pairs(grey[rows], workers, lambda done, of: show("comparing", done, of), pool.mirror)
     same_picture = [(group[0], row) for group in exact for row in group[1:]]
     links = np.concatenate([rows[found], np.array(same_picture, np.int64).reshape(-1, 2)])
     return same([str(number) for number in perceptual.clusters(len(pool), links).tolist()])
+
+
+def _pairs(
+    grey: NDArray[np.uint8], workers: int, progress: Callable[[int, int], None], mirror: bool
+) -> NDArray[np.int64]:
+    """Near duplicates [P, 2]: by a close look, by a quick one where most pictures are alike, and
+    none where they all are."""
+    for look in (perceptual.CLOSE, perceptual.QUICK):
+        with suppress(perceptual.TooAlike):
+            return perceptual.pairs(grey, workers, progress, mirror, look)[0]
+    return np.zeros((0, 2), np.int64)
 
 
 def _leaking(pool: Pool, groups: list[list[int]]) -> dict[str, int]:
@@ -254,8 +276,7 @@ def _far_from_class(
 ) -> tuple[Far, ...]:
     all_rows: list[int] = []
     all_times: list[float] = []
-    for belongs in members(pool)[rows].T:
-        of_class = rows[belongs]
+    for of_class in _by_class(pool, rows):
         if len(of_class) >= CLASS_NEEDS:
             found, times = far(features[of_class].astype(np.float32))
             all_rows += of_class[found].tolist()

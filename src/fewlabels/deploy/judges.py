@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from fewlabels.errors import UserError, one_line
 from fewlabels.models.from_timm import wordnet
 from fewlabels.pixels import cache
+from fewlabels.pool.overlay import with_stored_labels
 from fewlabels.pool.pool import Pool, Skipped
 from fewlabels.training.folder import RunFolder
 
@@ -63,11 +64,11 @@ def find(
     own: dict[str, str] = {}
     if data is None:
         origin, own = _own(run)
-        pool = Pool.scan(origin, to_train=False)
+        pool = with_stored_labels(Pool.scan(origin, to_train=False), cache.fingerprint)
         mine = np.array([pool.source.name(row) in own for row in range(len(pool))])
         mine &= pool.label >= 0
     else:
-        pool = Pool.scan(data, to_train=False)
+        pool = with_stored_labels(Pool.scan(data, to_train=False), cache.fingerprint)
         mine = pool.label >= 0
         if (test := mine & (pool.split == "test")).any():
             mine = test

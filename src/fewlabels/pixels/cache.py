@@ -10,6 +10,7 @@ written in a certain order: what a power cut has taken fails its check.
 import errno
 import hashlib
 import json
+import os
 import time
 import zlib
 from collections.abc import Callable, Generator, Iterator
@@ -27,7 +28,7 @@ from fewlabels.pixels.cache_folder import default_folder
 from fewlabels.pixels.decode import Square
 from fewlabels.pixels.decoded import Decoded, Pixels, decoded
 from fewlabels.pool.source import Source, content_digest
-from fewlabels.pool.threads import each
+from fewlabels.pool.threads import THREADS, each
 
 VERSION = 4  # counts up when the same bytes give other pixels: `square`, the file itself
 BLOCK = 2**20  # bytes of pixels that are checked together
@@ -51,7 +52,7 @@ class Cache:
 
 
 def fingerprint(
-    source: Source, workers: int = 2, progress: Progress | None = None
+    source: Source, workers: int = THREADS, progress: Progress | None = None
 ) -> tuple[str, ...]:
     """The content digest of each image [N], "" where it cannot be read at all."""
 
@@ -73,7 +74,7 @@ def build(
     source: Source,
     digest: tuple[str, ...],
     size: int,
-    workers: int = 2,
+    workers: int = THREADS,
     progress: Progress | None = None,
     folder: Path | None = None,
     limit: int | None = None,
@@ -168,6 +169,11 @@ class _Task:
             self.learnt(slice(row, row + 1))
             yield None if isinstance(found, str) else found.pixels
 
+    def forget(self) -> None:
+        """Nothing is known."""
+        self.box[:], self.known[:], self._done = 0, False, 0
+        self.reason = [""] * len(self.digest)
+
     def learnt(self, rows: slice) -> None:
         """Box and reason of these are known now."""
         self.known[rows] = True
@@ -185,9 +191,12 @@ def _mapped_file(task: _Task, file: Path, limit: int | None, origin: str) -> "_M
     else:
         _check(task, file)
     if task.missing():
+        seen = os.fstat(held.fileno()).st_ino if held else None
         if held:
             held.close()
         held = cache_folder.reserve(file, task.bytes, limit)
+        if os.fstat(held.fileno()).st_ino != seen:
+            task.forget()  # another process has deleted the file that was looked at
         try:
             _fill(task, file, origin)
         except OSError:  # a disk that is full must not stay full: a run writes there too
@@ -247,7 +256,7 @@ def _fill(task: _Task, file: Path, origin: str) -> None:
         missing = task.missing()
         about = {"images": len(task.digest), "size": task.size, "blocks": task.blocks}
         _note(log, about | {"version": VERSION, "origin": origin})
-        rows = [np.arange(len(task.digest))[task.rows(block)] for block in missing]
+        rows = [np.arange(part.start, part.stop) for part in map(task.rows, missing)]
         with closing(task.decode(np.concatenate(rows or [np.zeros(0, np.int64)]))) as images:
             for block in missing:
                 _write(task, block, images, pixels, log)

@@ -52,8 +52,9 @@ LOST = ("remature end", "bad Huffman code", "bad arithmetic code", "restart mark
 # Damaged EXIF and TIFF tags, which cameras write often, make a line each. Not by catch_warnings
 # around each image: that swaps the filters of the whole process, and threads decode here.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
-# What is too large gets a reason, here, and not a line as well.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+# Longer than any segment. A decoder walks through such a run byte by byte.
+FILL = b"\xff" * 2**17
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +137,8 @@ def _pixels(data: bytes, size: int = 0) -> Pixels:
         if other := unknown(data):
             raise Unreadable(f"{other}; formats read: {', '.join(FORMATS)}")
         raise Unreadable("not an image, or damaged at its start")
+    if kind == "JPEG" and FILL in data:
+        raise Unreadable("JPEG that is damaged: a part of it is nothing but fill bytes")
     try:
         found = _by_turbo(data, size) if kind == "JPEG" else None
         return _by_pillow(data) if found is None else found

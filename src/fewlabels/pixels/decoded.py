@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fewlabels.errors import UserError
 from fewlabels.pixels.decode import Square, Unreadable, square
 from fewlabels.pool.source import Source, content_digest
-from fewlabels.pool.threads import each
+from fewlabels.pool.threads import THREADS, each
 
 KEPT = 256 * 2**20  # bytes of squares that were asked for last; few labelled ones come often
 
@@ -37,7 +37,7 @@ class Decoded:
     """Pixels of a source, whose contents must be those of `digest` [N]."""
 
     def __init__(
-        self, source: Source, digest: tuple[str, ...], size: int, workers: int = 2
+        self, source: Source, digest: tuple[str, ...], size: int, workers: int = THREADS
     ) -> None:
         self._about = source, digest, size, workers
         self._kept: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fewlabels.pixels.decoded import Pixels
-from fewlabels.pool.threads import each
+from fewlabels.pool.threads import THREADS, each
 
 SIDE = 32  # of the grey pictures that are compared
 LEAST = 16  # pixels that the shorter side must have
@@ -37,11 +37,12 @@ class Look(NamedTuple):
 
     bits: int  # of 64 that may differ
     alike: float  # correlation of the weighed frequencies
+    most: int  # closer looks a picture; where more are called for, the pool is of look-alikes
 
 
 # QUICK finds what is encoded again, resized, brighter; few of those that are cropped. 2,062
 # photographs of hands, which are look-alikes: 0.3 s, and 11 s CLOSE
-CLOSE, QUICK = Look(20, 0.65), Look(20, 0.9)
+CLOSE, QUICK = Look(20, 0.65, 200), Look(20, 0.9, 10)
 WHOLE = 0.93  # correlation of the registered pictures
 DETAILS = 0.85  # and of what is left of them without their local means
 STRONG = 0.95  # as alike as most copies are
@@ -67,6 +68,10 @@ _FLIPPED = _BIT[_V % 2 == 1].sum(dtype=np.uint64)
 _WAVE = np.cos(np.pi / SIDE * np.outer(np.arange(11), np.arange(SIDE) + 0.5)).astype(np.float32)
 
 
+class TooAlike(Exception):
+    """So many pictures are so alike that looking closely at them would take hours."""
+
+
 def small(picture: Image.Image) -> Grey:
     """A picture as it is compared: grey, the whole of it stretched to [SIDE, SIDE]."""
     grey = picture.convert("L")
@@ -76,7 +81,11 @@ def small(picture: Image.Image) -> Grey:
 
 
 def near(
-    images: Pixels, rows: Rows, boxes: NDArray[np.int64], workers: int = 2, mirror: bool = True
+    images: Pixels,
+    rows: Rows,
+    boxes: NDArray[np.int64],
+    workers: int = THREADS,
+    mirror: bool = True,
 ) -> Rows:
     """A number [R] for each of the squares images[rows], the same for exact and near duplicates.
 
@@ -95,7 +104,10 @@ def near(
             same[place] = first.setdefault(hashlib.sha256(square.tobytes()).digest(), place)
     large = boxes[rows, 2:].min(axis=1, initial=LEAST) >= LEAST
     compared = np.flatnonzero(large & (same == np.arange(count)))
-    found = compared[pairs(grey[compared], workers, mirror=mirror, look=QUICK)[0]]
+    try:
+        found = compared[pairs(grey[compared], workers, mirror=mirror, look=QUICK)[0]]
+    except TooAlike:  # frames of one camera: only equal ones are told
+        found = np.zeros((0, 2), np.int64)
     return clusters(count, np.concatenate([found, np.stack([np.arange(count), same], 1)]))
 
 
@@ -115,7 +127,7 @@ def blank(grey: Grey) -> NDArray[np.bool_]:
 
 def pairs(
     grey: Grey,
-    workers: int = 2,
+    workers: int = THREADS,
     progress: Callable[[int, int], None] | None = None,
     mirror: bool = True,
     look: Look = CLOSE,
@@ -123,6 +135,7 @@ def pairs(
     """Near duplicates [P, 2] among N pictures, the lower row first, and how alike their details
     are [P]. A pair whose rows are joined by certain ones may be left out. Exact copies should be:
     a thousand of them make half a million pairs. Without `mirror` a mirrored picture is another.
+    Raises TooAlike where `look.most` is not enough.
     """
     rows = np.flatnonzero(~blank(grey))
     grey = grey[rows]
@@ -134,8 +147,11 @@ def pairs(
 
     blocks = -(-len(rows) // _BLOCK)
     parent = np.arange(len(rows))
-    found = []
+    found, looks = [], 0
     for number, candidates in enumerate(each(block, blocks, workers)):
+        looks += len(candidates)
+        if looks > look.most * max(1000, len(rows)):
+            raise TooAlike
         found.append(_looked_at(grey, candidates, parent))
         if progress:
             progress(number + 1, blocks)
@@ -185,7 +201,7 @@ def _candidates(
     """Pairs whose first row is in start..end-1, [P, 3]: two rows, and whether one is mirrored."""
     found: NDArray[np.int32] = _search(
         *(hashes, waves, *((_MIRROR, _FLIPPED) if mirror else (_SAME, np.uint64(0))), start, end),
-        *look,
+        *(look.bits, look.alike),
     )
     return found
 

@@ -43,7 +43,7 @@ def as_copies(pool: Pool, rows: Sequence[Sequence[int]]) -> Copies:
     groups = [tuple(_copy(pool, row) for row in group) for group in rows]
     return Copies(
         tuple(tuple(copy.name for copy in group) for group in groups),
-        # Undecided copies cannot leak: split.assign keeps them on one side.
+        # Undecided exact copies cannot leak: split.assign keeps them on one side.
         tuple(group for group in groups if len({c.split for c in group} - {""}) > 1),
         tuple(group for group in groups if len({c.label for c in group} - {""}) > 1),
     )

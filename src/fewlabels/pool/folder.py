@@ -21,6 +21,9 @@ from fewlabels.pool.source import Files, shown
 LITTER = frozenset({"__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini", "$RECYCLE.BIN"})
 
 
+OUTSIDE = "a link that leads out of the folder"
+
+
 @dataclass(frozen=True)
 class Listing:
     """All files under a folder, sorted, with `/` and relative to it."""
@@ -44,14 +47,23 @@ def walk(root: Path) -> Listing:
             raise UserError(f"{root}: cannot be listed ({error.strerror})")
         skipped.append(Skipped(relative(error.filename), f"cannot be listed ({error.strerror})"))
 
+    home = os.path.realpath(root)
     for folder, folders, files in os.walk(root, followlinks=True, onerror=refused):
         kept = sorted(name for name in folders if not _hidden(name))
         for name in list(kept):
             path = os.path.join(folder, name)
-            # A link to a folder above itself would be walked for ever.
-            if os.path.islink(path) and _inside(folder, os.path.realpath(path)):
+            real = os.path.realpath(path) if os.path.islink(path) else ""
+            # A link to a folder above itself would be walked for ever, and so would links in
+            # linked folders that lead to each other.
+            if real and _inside(folder, real):
                 kept.remove(name)
                 skipped.append(Skipped(relative(path), "a link to a folder that contains it"))
+            elif real and not _inside(real, home):
+                kept.remove(name)
+                skipped.append(Skipped(relative(path), OUTSIDE))
+            elif real and os.path.realpath(folder) != _plainly(folder, str(root), home):
+                kept.remove(name)
+                skipped.append(Skipped(relative(path), "a link in a linked folder"))
             elif os.path.exists(os.path.join(path, "config.yaml")) and os.path.exists(
                 os.path.join(path, "train.log")
             ):
@@ -60,6 +72,11 @@ def walk(root: Path) -> Listing:
         for name in files:
             if not _hidden(name):
                 path = relative(os.path.join(folder, name))
+                if os.path.islink(os.path.join(folder, name)) and not _inside(
+                    os.path.realpath(os.path.join(folder, name)), home
+                ):
+                    skipped.append(Skipped(path, OUTSIDE))
+                    continue
                 (images if is_image(name) else others).append(path)
     return Listing(
         tuple(sorted(images, key=_parts)), tuple(sorted(others, key=_parts)), tuple(skipped)
@@ -140,6 +157,11 @@ def _place_in_flat(parts: list[str]) -> tuple[str, str, str]:
     if len(parts) == 1 or parts[0].casefold() in UNLABELLED_NAMES:
         return "train", "", ""
     return "", parts[0], ""
+
+
+def _plainly(folder: str, root: str, home: str) -> str:
+    """Where a folder below `root` would lie if no link were on the way."""
+    return os.path.normpath(os.path.join(home, os.path.relpath(folder, root)))
 
 
 def _hidden(name: str) -> bool:

@@ -1,11 +1,11 @@
 """What the label store says of a pool's images, laid over what the pool says."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from fewlabels.pool.pool import SINGLE, Pool, assemble
+from fewlabels.pool.source import Source
+from fewlabels.pool.store import default_store, read_labels
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,16 @@ class Overlaid:
         return line + (f"; {self.elsewhere:,} of other images" if self.elsewhere else "")
 
 
+def with_stored_labels(pool: Pool, read: Callable[[Source], Sequence[str]]) -> Pool:
+    """The pool with the labels of its store (`default_store`) over its own; `read` gives the
+    digests [N] of a source."""
+    labels = read_labels(default_store(pool.origin))
+    if not labels:
+        return pool
+    pool, told = with_labels(pool, read(pool.source), labels)
+    return replace(pool, notes=(*pool.notes, told.line()))
+
+
 def with_labels(
     pool: Pool, digests: Sequence[str], labels: Mapping[str, str]
 ) -> tuple[Pool, Overlaid]:
@@ -32,8 +42,8 @@ def with_labels(
 
     `digests` [N] are those of the pool's images, "" = unknown; all copies of an image get its
     label, and the label "" makes them unlabelled. Classes that no image has any more are gone.
-    Splits stay: an image that had no label trains; a test image that has none any more is in test
-    without one. Assign the splits first (split.assign): then they do not depend on the store.
+    Splits stay, and are drawn by the labels that the pool has itself (`Pool.drawn_by`): an image
+    that had no label trains; a test image that has none any more is in test without one.
     """
     if len(digests) != len(pool):
         raise ValueError(f"{len(digests)} digests for {len(pool)} images")
@@ -50,30 +60,25 @@ def with_labels(
     told = Overlaid(new, changed, removed, len(labels.keys() - set(digests)))
     if not (new or changed or removed):
         return pool, told
-    unlabelled = np.array([not text for text in texts], dtype=np.bool_)
-    split = np.where(unlabelled & (pool.split == ""), "train", pool.split)
+    several = any("|" in labels.get(digest, "") for digest in digests)
+    task = None if pool.task == SINGLE and several else pool.task
     hint = "label some images of at least two classes"
     fresh = assemble(
         pool.origin,
         pool.source,
         texts,
-        split.tolist(),
+        pool.split,
         pool.group,
         hint=hint,
-        task=_task(pool, texts),
+        task=task,
     )
     labelled = replace(
         pool,
         classes=fresh.classes,
         label=fresh.label,
-        split=split,
         lacks=fresh.lacks,
         task=fresh.task,
         target=fresh.target,
+        drawn_by=pool.label if pool.task == fresh.task == SINGLE else None,
     )
     return labelled, told
-
-
-def _task(pool: Pool, texts: Sequence[str]) -> str | None:
-    """The pool's, but for a store that gives an image several classes where the pool had one."""
-    return None if pool.task == SINGLE and any("|" in text for text in texts) else pool.task

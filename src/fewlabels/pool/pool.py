@@ -61,6 +61,9 @@ class Pool:
     task: str = SINGLE
     # multi: bool [N, K], which classes; regression: float64 [N, T]. Unlabelled: False, NaN.
     target: NDArray[np.bool_] | NDArray[np.float64] | None = None
+    drawn_by: NDArray[np.int64] | None = (
+        None  # `label` before a label store: splits are drawn by it
+    )
     notes: tuple[str, ...] = ()  # what scan made of DATA that its owner may not expect
     parts: tuple[str, ...] = ()  # the origins of the pools that this one was joined of
 
@@ -80,6 +83,7 @@ class Pool:
             split=self.split[rows],
             group=None if self.group is None else self.group[rows],
             target=None if self.target is None else self.target[rows],
+            drawn_by=None if self.drawn_by is None else self.drawn_by[rows],
         )
 
     def without_labels(self, rows: NDArray[np.bool_]) -> Pool:
@@ -107,6 +111,9 @@ class Pool:
         group = own.group
         if group is not None:  # each a group of its own
             group = np.concatenate([group, group.max(initial=-1) + 1 + np.arange(count)])
+        drawn_by = own.drawn_by
+        if drawn_by is not None:
+            drawn_by = np.concatenate([drawn_by, np.full(count, -1)])
         target = own.target
         if target is not None:
             nothing = False if self.task == MULTI else np.nan
@@ -118,6 +125,7 @@ class Pool:
             split=np.concatenate([own.split, np.full(count, "train", own.split.dtype)]),
             group=group,
             target=target,
+            drawn_by=drawn_by,
         )
 
     def counts(self) -> dict[str, dict[str, int]]:

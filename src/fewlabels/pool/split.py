@@ -106,6 +106,10 @@ def assign(pool: Pool, seed: int, keys: NDArray[np.int64] | None = None) -> Pool
     undecided = pool.split == ""
     if not undecided.any():
         return pool
+    if pool.drawn_by is not None:
+        names = tuple(map(str, range(int(pool.drawn_by.max(initial=-1)) + 1)))
+        before = replace(pool, label=pool.drawn_by, classes=names, drawn_by=None)
+        return replace(pool, split=assign(before, seed, keys).split)
     split, labelled = pool.split.copy(), undecided & (pool.label >= 0)
     keys = tied(pool) if keys is None else keys
     has = {side: np.zeros(len(pool), dtype=np.bool_) for side in ("train", "val", "test")}

@@ -186,7 +186,8 @@ def _same_or_error(
     """Raises UserError where a row says another thing of an image than the first did."""
     later = np.flatnonzero(again)
     before = first[later]
-    for what, texts in (("labels", rows.label), ("splits", rows.split)):
+    said = (("labels", rows.label), ("splits", rows.split), ("groups", rows.group))
+    for what, texts in said:
         differ = mask(pc.not_equal(texts.take(pa.array(later)), texts.take(pa.array(before))))
         for i in np.flatnonzero(differ):
             row, one = int(later[i]), int(before[i])

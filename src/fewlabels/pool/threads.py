@@ -1,11 +1,15 @@
 """The same work for every row, by threads, with little in flight."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
+# For reading and decoding: the cores that this process may use; more than 16 wait for each other.
+_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+THREADS = min(16, _CORES)
 CHUNK = 16  # rows a task: a future costs about as much as decoding one 32 px image
 
 

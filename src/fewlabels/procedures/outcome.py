@@ -311,5 +311,8 @@ def _peak_memory_mb() -> float:
 def write_table(table: pa.Table, path: Path) -> None:
     """The whole file or none of it."""
     fresh = path.with_name(f".{path.name}")
-    pq.write_table(table, fresh)
+    with fresh.open("wb") as file:
+        pq.write_table(table, file)
+        file.flush()
+        os.fsync(file.fileno())  # or a power cut could leave the name and not the rows
     os.replace(fresh, path)

@@ -20,13 +20,12 @@ from fewlabels.pixels.decoded import Pixels
 from fewlabels.pixels.loader import Stream
 from fewlabels.pixels.preprocess import Preprocess, border_colour
 from fewlabels.pool import split
-from fewlabels.pool.overlay import with_labels
 from fewlabels.pool.pool import Pool, Skipped
-from fewlabels.pool.store import default_store, read_labels
 from fewlabels.pool.texts import first_of_each
 
 Rows = NDArray[np.int64]
-COMPARED = 20_000  # images, at most, of which all pairs are looked at: half a minute of look-alikes
+COMPARED = 20_000  # images, at most, of which all pairs are looked at
+FEW = 8  # images of a picture, at most: more that are nearly the same are a kind, not copies
 _LABELLED, _UNLABELLED = 0, 1  # names of streams
 _X = 0  # number of the labelled view
 # number and policy of each unlabelled view
@@ -78,19 +77,6 @@ def _side(pool: Pool, row: int) -> int:
         return longer_side(pool.source.read(row))
     except OSError:
         return 0
-
-
-def with_stored_labels(pool: Pool, seed: int) -> Pool:
-    """The pool with the labels of its store over its own; see `pool/overlay.py`.
-
-    Where there are any the splits are assigned before, so that they do not depend on them.
-    """
-    labels = read_labels(default_store(pool.origin))
-    if not labels:
-        return pool
-    digest = cache.fingerprint(pool.source)
-    pool, told = with_labels(split.assign(pool, seed, split.tied(pool, digest)), digest, labels)
-    return replace(pool, notes=(*pool.notes, told.line()))
 
 
 def prepare(
@@ -162,7 +148,8 @@ def near_duplicates(pool: Pool, pixels: cache.Cache) -> Rows:
     split as exact copies do.
 
     All pairs are compared, QUICK; `check` takes its time. Where there are more than COMPARED images
-    only those with a label are, because they are what is measured on; or none.
+    only those with a label are, because they are what is measured on; or none. Images of one camera
+    may all be nearly the same: a group that has several labels or more than FEW images is none.
     """
     count = len(pool)
     rows = np.flatnonzero(pixels.readable)
@@ -171,8 +158,17 @@ def near_duplicates(pool: Pool, pixels: cache.Cache) -> Rows:
     number = np.arange(count)
     if len(rows) <= COMPARED:
         found = perceptual.near(pixels.images, rows, pixels.box, mirror=pool.mirror)
-        number[rows] = rows[first_of_each(found)]
+        first = rows[first_of_each(found)]
+        for group in np.split(rows[np.argsort(first, kind="stable")], _ends(first)):
+            labels = (pool.label if pool.drawn_by is None else pool.drawn_by)[group]
+            if 1 < len(group) <= FEW and len(np.unique(labels[labels >= 0])) <= 1:
+                number[group] = group.min()
     return number
+
+
+def _ends(keys: Rows) -> Rows:
+    """Where in the sorted `keys` [R] another one begins."""
+    return np.flatnonzero(np.diff(np.sort(keys))) + 1
 
 
 def at_size(data: Data, size: int, count: Callable[[int, int], None] | None = None) -> Data:

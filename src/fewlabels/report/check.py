@@ -133,7 +133,7 @@ def verdict(checked: Checked) -> str:
         )
     if set(checked.counts) - {"", "train"}:
         return "No picture stands in more than one split."
-    return "The pool is not split yet, so nothing can leak."
+    return "The pool is not split yet: `train` keeps copies on one side."
 
 
 def classes(checked: Checked) -> tuple[list[str], list[tuple[str, list[int]]]]:

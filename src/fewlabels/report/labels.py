@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from fewlabels.pool.store import LabelStore
 
@@ -35,6 +36,6 @@ def print_info(told: dict[str, Any], console: Console) -> None:
     if told["last"]:
         table = Table("image", "label", "who", "when", "from", box=None, header_style="dim")
         for one in told["last"]:
-            row = (one["image"], one["label"] or "unlabelled", one["who"], one["time"])
-            table.add_row(*row, one["source"])
+            texts = (one["image"], one["label"] or "unlabelled", one["who"], one["time"])
+            table.add_row(*map(Text, (*texts, one["source"])))  # no markup is meant
         console.print(table)
