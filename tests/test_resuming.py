@@ -4,12 +4,15 @@ import json
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from conftest import Paint
 
 import fewlabels as fl
 from fewlabels import cli
+from fewlabels.pool.source import content_digest
+from fewlabels.pool.store import LabelStore, Mark, default_store
 
 ASKED = ["--method", "fixmatch", "--set", "threshold=0.9", "--augment", "strong", "--lr", "0.01"]
 QUICK = ["--steps", "2", "--img-size", "16", "--batch-size", "4", "--weights", "none"]
@@ -129,27 +132,75 @@ def test_images_that_were_added_removed_or_changed_are_named(
     assert call(monkeypatch, "train", "--resume", "run") == 0
 
 
-def test_labels_of_a_table_that_changed_are_named(tmp_path: Path, paint: Paint) -> None:
-    paint(tmp_path / "all", 0, 6)
-    paint(tmp_path / "all", 1, 6)
+TABLE = {"steps": 2, "img_size": 16, "batch_size": 4, "method": "fixmatch"}
+
+
+@pytest.fixture
+def table(tmp_path: Path, paint: Paint) -> Path:
+    """Six labelled images of each of two classes, and four without a label."""
+    for kind, count in ((0, 8), (1, 8)):
+        paint(tmp_path / "all", kind, count)
     names = sorted(path.name for path in (tmp_path / "all").iterdir())
-    table = tmp_path / "images.csv"
+    rows = [
+        f"all/{name},{label if n < 6 else ''}"
+        for label, some in (("above", names[:8]), ("below", names[8:]))
+        for n, name in enumerate(some)
+    ]
+    (tmp_path / "images.csv").write_text("\n".join(["image,label", *rows]))
+    return tmp_path / "images.csv"
 
-    def write(labels: list[str]) -> None:
-        rows = [f"all/{name},{label},train" for name, label in zip(names, labels, strict=True)]
-        table.write_text("\n".join(["image,label,split", *rows]))
 
-    labels = ["above"] * 6 + ["below"] * 6
-    write(labels)
-    quick = {"steps": 1, "img_size": 16, "batch_size": 4, "method": "supervised"}
-    run = fl.train(table, out=tmp_path / "run", **quick)
+def test_labels_given_meanwhile_are_for_the_next_run(table: Path, tmp_path: Path) -> None:
+    """A run goes on with the labels, classes and splits that it began with, and says so."""
+    run = fl.train(table, out=tmp_path / "run", **TABLE)
+    splits = (run.path / "splits.parquet").read_bytes()
     (run.path / "result.json").unlink()
-    write(["above", "below", *labels[2:]])
-    with pytest.raises(fl.UserError, match=rf"1 labelled otherwise \(all/{names[1]}\)"):
-        fl.resume(run.path)
-    write(["over"] * 6 + ["under"] * 6)
-    with pytest.raises(fl.UserError, match="the classes were above, below"):
-        fl.resume(run.path)
+    header, *rows = table.read_text().splitlines()
+    rows[0] = rows[0].replace("above", "askew")  # a new class, the first by name
+    rows[1] = rows[1].replace("above", "")
+    rows[6] += "above"
+    table.write_text("\n".join([header, *reversed(rows)]))  # in another order too
+    again = fl.resume(run.path)
+    assert (run.path / "splits.parquet").read_bytes() == splits
+    log = (run.path / "train.log").read_text()
+    name, new = rows[0].split(",")[0], rows[6].split(",")[0]
+    assert f"2 labelled otherwise ({name}, …), 1 newly labelled ({new}); it goes on with" in log
+    times = ("seconds", "training_seconds", "images_per_second", "peak_memory_mb", "verdict")
+    for result in (run.result, again.result):
+        for about in (result, result.get("baseline", {})):
+            for time in times:
+                about.pop(time, None)
+    assert again.result == run.result
+
+
+def test_labels_of_the_store_are_for_the_next_run(table: Path, tmp_path: Path) -> None:
+    run = fl.train(table, out=tmp_path / "run", labels_per_class=2, **TABLE)
+    (run.path / "result.json").unlink()
+    pool = fl.Pool.scan(table)
+    digest = content_digest(pool.source.read(0))
+    with LabelStore(default_store(pool.origin)) as store:
+        store.add([Mark(digest, "below", "Ada", "page")])
+    labels = pq.read_table(run.path / "splits.parquet").to_pydict()["label"]
+    fl.resume(run.path)
+    assert pq.read_table(run.path / "splits.parquet").to_pydict()["label"] == labels
+    log = (run.path / "train.log").read_text()
+    # most labels were forgotten, so that it cannot be told which are new
+    assert "newly labelled" not in log
+    assert ("1 labelled otherwise" in log) == (labels[0] >= 0)
+
+
+def test_the_split_is_not_drawn_again(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = fl.train(table, out=tmp_path / "run", **TABLE)
+    (run.path / "result.json").unlink()
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("drawn again")
+
+    for name in ("assign", "holdout", "tied", "keep_labels"):
+        monkeypatch.setattr(f"fewlabels.procedures.prepare.split.{name}", never)
+    fl.resume(run.path)
 
 
 def test_a_run_that_was_killed_at_once_is_begun_anew(

@@ -72,12 +72,14 @@ from fewlabels.procedures.prepare import (
     prepare,
     preprocessing,
     typical_side,
+    uses_of,
 )
 from fewlabels.procedures.probes import FROZEN
 from fewlabels.procedures.resuming import SETTINGS, keep_settings, need_same
 from fewlabels.procedures.stage import Context
 from fewlabels.procedures.start import ready
 from fewlabels.procedures.timing import mark, resumed
+from fewlabels.procedures.uses import Uses, read_uses
 from fewlabels.report import compare as comparing
 from fewlabels.report import comparison, explanation, html
 from fewlabels.report import search as search_page
@@ -173,8 +175,8 @@ def resume(path: str | Path, *, console: Console | None = None, **again: Any) ->
     with process.locked(folder):
         if not (folder.path / SETTINGS).exists():  # killed at once
             keep_settings(folder, config, config)
-        pool = _pool(config.data)
-        return _execute(_start(config, pool), folder, console, resumed(folder))
+        started = _start(config, _pool(config.data), read_uses(folder))
+        return _execute(started, folder, console, resumed(folder))
 
 
 def distill(
@@ -497,7 +499,8 @@ def _execute(
     try:
         with process.recorded(folder), _together(started):
             context = _context(started, folder, events, clock)
-            outcome.write_splits(context.data, folder)
+            if started.begun is None:
+                uses_of(context.data).write(folder)
             chosen = registry.run(context)
             for each in chosen.inside:
                 _finish(each)
@@ -585,6 +588,7 @@ class Started:
     fabric: Fabric  # the device to train on
     earlier: tuple[Earlier, ...] = ()
     form: str = ""  # a line about the precision that was found to be fast
+    begun: Uses | None = None  # what a run that goes on began with
 
 
 def _together(started: Started) -> AbstractContextManager[None]:
@@ -604,7 +608,7 @@ def _take_part(config: Config) -> None:
 def _context(started: Started, folder: RunFolder, events: Events, clock: Clock) -> Context:
     """The images read, the kernel compiled: what training needs before its first step."""
     config, built = started.config, started.built
-    data = _read(config, started.pool, events)
+    data = _read(config, started.pool, events, started.begun)
     if config.patience is not None and not len(data.val):
         raise UserError(
             f"--patience {config.patience}: needs validation images, and {started.pool.origin} has "
@@ -627,7 +631,7 @@ def _context(started: Started, folder: RunFolder, events: Events, clock: Clock) 
     return with_rate(with_batch_size(context))
 
 
-def _read(config: Config, pool: Pool, events: Events) -> Data:
+def _read(config: Config, pool: Pool, events: Events, begun: Uses | None) -> Data:
     with events.stage("reading"):
         digest = cache.fingerprint(pool.source, progress=events.count)
     with events.stage("decoding"):
@@ -640,6 +644,7 @@ def _read(config: Config, pool: Pool, events: Events) -> Data:
             events.count,
             spare=config.images is None,
             cache_limit=config.cache_bytes,
+            begun=begun,
         )
 
 
@@ -655,17 +660,20 @@ def _command(call: str) -> str:
     return call
 
 
-def _start(config: Config, pool: Pool) -> Started:
+def _start(config: Config, pool: Pool, begun: Uses | None = None) -> Started:
     """The settings in full, the model that training starts from, the device to train on.
 
-    With the same seed the model is the same. UserError where nothing can be learnt.
+    With the same seed the model is the same. `begun`: what the run that goes on began with.
+    UserError where nothing can be learnt.
     """
-    if pool.lacks:
-        raise UserError(f"{pool.origin}: {pool.lacks}")
     if config.log is not None:
         need_tensorboard()
     if config.images is not None:
         pool = pool.with_unlabelled(scan_images(config.images))
+    if begun is not None:
+        pool = begun.over(pool, every_label=config.labels_per_class is None)
+    if pool.lacks:
+        raise UserError(f"{pool.origin}: {pool.lacks}")
     fabric, classes, side = fabric_of(config), len(pool.classes), typical_side(pool)
     device, name = fabric.device.type, config.model
     earlier = tuple(_earlier(Path(run)) for run in config.runs)
@@ -696,7 +704,7 @@ def _start(config: Config, pool: Pool) -> Started:
     if config.method in ROUNDS:
         self_train.need_students(resolved, classes)
     resolved, form = decided(resolved, built.model, classes, fabric.device)
-    return Started(resolved, pool, built, fabric_of(resolved), earlier, form)
+    return Started(resolved, pool, built, fabric_of(resolved), earlier, form, begun)
 
 
 def _earlier(run: Path) -> Earlier:

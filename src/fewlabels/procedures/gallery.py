@@ -11,8 +11,8 @@ from PIL import Image
 from fewlabels.evaluate.explain.heat import heat
 from fewlabels.pixels.decode import Unreadable, decode
 from fewlabels.procedures.chosen import Chosen
-from fewlabels.procedures.outcome import write_table
 from fewlabels.procedures.prepare import Data, Rows, each_class_in_turn
+from fewlabels.training.folder import write_table
 
 PICTURES = 24  # of each kind
 PICTURE_SIDE = 128  # pixels

@@ -1,6 +1,5 @@
-"""What a run leaves behind for people and for the report: result, predictions, pictures, splits."""
+"""What a run leaves behind for people and for the report: result and predictions."""
 
-import os
 import resource
 import sys
 from dataclasses import asdict
@@ -9,10 +8,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from fewlabels.errors import UserError
 from fewlabels.evaluate import calibration, metrics
 from fewlabels.evaluate.intervals import Array, accuracy, gain
 from fewlabels.pool.copies import Copies, copies_of
@@ -22,7 +19,7 @@ from fewlabels.procedures.chosen import Chosen
 from fewlabels.procedures.prepare import Data, Rows, typical_side
 from fewlabels.procedures.stage import Context, Trained
 from fewlabels.procedures.verdict import SURE_OF_ANOTHER, advice, verdict
-from fewlabels.training.folder import RunFolder
+from fewlabels.training.folder import write_table
 
 COPIES = 100  # of each kind that result.json lists; `check` lists all
 
@@ -143,63 +140,6 @@ def write_predictions(chosen: Chosen, path: Path) -> None:
     write_table(pa.concat_tables(tables, promote_options="permissive"), path)
 
 
-def write_splits(data: Data, folder: RunFolder) -> None:
-    """Which image is used for what: `splits.parquet` and `classes.json`.
-
-    UserError when a run that is resumed would use other images, labels or classes than it began
-    with.
-    """
-    used = np.full(len(data.pool), "left out", dtype="U10")
-    for name in ("labelled", "unlabelled", "val", "test"):
-        used[getattr(data, name)] = name
-    used[data.held_out] = "held out"
-    table = pa.table(
-        {
-            "name": [data.pool.source.name(row) for row in range(len(data.pool))],
-            "digest": list(data.digest),
-            "split": data.pool.split.tolist(),
-            "label": data.pool.label,
-            "used": used.tolist(),  # "held out": labelled, and validated on in trials
-        }
-    )
-    path = folder.path / "splits.parquet"
-    before, classes = folder.read_json("classes.json"), list(data.pool.classes)
-    if before is not None and (before != classes or not pq.read_table(path).equals(table)):
-        what = f"the classes were {', '.join(before)}"
-        if before == classes:
-            what = _changes(pq.read_table(path), table)
-        raise UserError(
-            f"{data.pool.origin}: images or labels have changed since the run {folder.path} began: "
-            f"{what}; put that back, or start a new run"
-        )
-    write_table(table, path)
-    folder.write_json("classes.json", classes)
-
-
-def _changes(before: pa.Table, now: pa.Table) -> str:
-    """What is not as it was, the first of each kind by name."""
-    first, second = (
-        {
-            row["name"]: (row["digest"], row["label"], row["split"], row["used"])
-            for row in t.to_pylist()
-        }
-        for t in (before, now)
-    )
-    both = [name for name in first if name in second]
-    kinds = {
-        "added": [name for name in second if name not in first],
-        "removed": [name for name in first if name not in second],
-        "changed": [name for name in both if first[name][0] != second[name][0]],
-        "labelled otherwise": [name for name in both if first[name][1] != second[name][1]],
-    }
-    told = [
-        f"{len(names):,} {kind} ({names[0]}{', …' if len(names) > 1 else ''})"
-        for kind, names in kinds.items()
-        if names
-    ]
-    return ", ".join(told) or "they are used otherwise"
-
-
 def _doubtful(chosen: Chosen) -> list[dict[str, Any]]:
     """Labels that look wrong: a model that had not seen them is sure of another class."""
     data, (rows, by_method) = chosen.context.data, chosen.validated
@@ -306,13 +246,3 @@ def _totals(stages: tuple[Trained, ...]) -> tuple[int, float, int]:
 def _peak_memory_mb() -> float:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
-
-
-def write_table(table: pa.Table, path: Path) -> None:
-    """The whole file or none of it."""
-    fresh = path.with_name(f".{path.name}")
-    with fresh.open("wb") as file:
-        pq.write_table(table, file)
-        file.flush()
-        os.fsync(file.fileno())  # or a power cut could leave the name and not the rows
-    os.replace(fresh, path)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,15 @@ from fewlabels.pixels.preprocess import Preprocess, border_colour
 from fewlabels.pool import split
 from fewlabels.pool.pool import Pool, Skipped
 from fewlabels.pool.texts import first_of_each
+from fewlabels.procedures.uses import (
+    HELD_OUT,
+    LABELLED,
+    LEFT_OUT,
+    TEST,
+    UNLABELLED,
+    VAL,
+    Uses,
+)
 
 Rows = NDArray[np.int64]
 COMPARED = 20_000  # images, at most, of which all pairs are looked at
@@ -88,18 +98,41 @@ def prepare(
     count: Callable[[int, int], None] | None = None,
     spare: bool = True,
     cache_limit: int | None = None,
+    begun: Uses | None = None,
 ) -> Data:
     """Reads the pixels of `pool`, leaves out what cannot be read, splits, keeps `per_class` labels
     a class (None: all) and holds out a part of them for validation. spare: whether the images whose
     labels are not kept are unlabelled ones; else they are not used. cache_limit: see `cache.build`.
 
-    UserError when fewer than two classes have a label, or nothing is left to learn from.
+    begun: what a run that goes on began with (`pool` is `begun.over` its pool): nothing is decided
+    anew then. UserError when fewer than two classes have a label, or nothing is left to learn from.
     """
+    if begun is not None:
+        begun.need_same_images(pool, digest)
     pixels = cache.build(
         pool.source, digest, size, progress=count, limit=cache_limit, origin=pool.origin
     )
     bad = np.flatnonzero(~pixels.readable)
     unreadable = tuple(Skipped(pool.source.name(int(i)), pixels.reason[i]) for i in bad)
+    read = partial(
+        Data,
+        images=pixels.images,
+        box=pixels.box,
+        digest=digest,
+        skipped=pool.skipped + unreadable,
+        note=pixels.note,
+        cache_limit=cache_limit,
+    )
+    if begun is not None:
+        return read(
+            pool=pool,
+            labelled=begun.rows(LABELLED, HELD_OUT),
+            unlabelled=begun.rows(UNLABELLED),
+            val=begun.rows(VAL),
+            test=begun.rows(TEST),
+            held_out=begun.rows(HELD_OUT),
+            tied=begun.tied,
+        )
     fine = pixels.readable
     # what cannot be read takes no place in a split
     pool = replace(pool.without_labels(~fine), split=np.where(fine, pool.split, "train"))
@@ -126,21 +159,31 @@ def prepare(
     if not len(val):
         held_out = np.flatnonzero(split.holdout(pool.label, pool.split, seed, keys))
         unlabelled &= ~np.isin(keys, keys[held_out])  # nor may their copies be learnt from
-    return Data(
+    return read(
         pool=pool,
-        images=pixels.images,
-        box=pixels.box,
-        digest=digest,
         labelled=labelled,
         unlabelled=np.flatnonzero(unlabelled),
         val=val,
         test=np.flatnonzero((pool.split == "test") & fine & has_label),
         held_out=held_out,
-        skipped=pool.skipped + unreadable,
         tied=keys,
-        note=pixels.note,
-        cache_limit=cache_limit,
     )
+
+
+def uses_of(data: Data) -> Uses:
+    """What a run that goes on needs to know of its images."""
+    pool = data.pool
+    used = np.full(len(pool), LEFT_OUT, dtype="U10")
+    for use, rows in (
+        (LABELLED, data.labelled),
+        (HELD_OUT, data.held_out),  # a part of those
+        (UNLABELLED, data.unlabelled),
+        (VAL, data.val),
+        (TEST, data.test),
+    ):
+        used[rows] = use
+    name = tuple(pool.source.name(row) for row in range(len(pool)))
+    return Uses(pool.classes, name, data.digest, pool.split, pool.label, used, data.tied)
 
 
 def near_duplicates(pool: Pool, pixels: cache.Cache) -> Rows:

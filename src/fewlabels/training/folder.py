@@ -7,13 +7,18 @@ appended to.
 import json
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from fewlabels.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -92,9 +97,24 @@ class RunFolder:
 def write_text(path: Path, text: str) -> None:
     """The whole file or none of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    with _whole(path) as fresh:
+        fresh.write_text(text, encoding="utf-8")
+
+
+def write_table(table: "pa.Table", path: Path) -> None:
+    """The whole Parquet file or none of it."""
+    import pyarrow.parquet as pq  # not needed to look at a run
+
+    with _whole(path) as fresh:
+        pq.write_table(table, fresh)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Another name to write to; what is there afterwards takes the place of `path` at once."""
     fresh = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
     try:
-        fresh.write_text(text, encoding="utf-8")
+        yield fresh
         sync(fresh)  # else a power cut can leave the name without the content
         os.replace(fresh, path)
     except OSError:

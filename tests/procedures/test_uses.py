@@ -1,0 +1,101 @@
+"""What each image of a run is used for: written whole or not at all, read where the run goes on."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fewlabels.errors import UserError
+from fewlabels.pool import Pool
+from fewlabels.pool.pool import assemble
+from fewlabels.pool.source import Encoded
+from fewlabels.procedures.uses import HELD_OUT, LABELLED, UNLABELLED, Uses, read_uses
+from fewlabels.training.folder import RunFolder
+
+WRITES = """
+import sys
+from pathlib import Path
+from itertools import count
+import numpy as np
+from fewlabels.procedures.uses import Uses
+from fewlabels.training.folder import RunFolder
+n = 20_000
+names = tuple(f"images/{i}.jpg" for i in range(n))
+used = np.full(n, "unlabelled", dtype="U10")
+split = np.full(n, "train", dtype="U5")
+uses = Uses(("a", "b"), names, names, split, np.full(n, -1), used, np.arange(n))
+for number in count():
+    folder = Path(sys.argv[1]) / str(number)
+    folder.mkdir()
+    print(number, flush=True)
+    uses.write(RunFolder(folder))
+"""
+
+
+def few(pool: Pool) -> Uses:
+    count = len(pool)
+    used = np.array([LABELLED, HELD_OUT, UNLABELLED], dtype="U10")
+    names = tuple(pool.source.name(row) for row in range(count))
+    return Uses(
+        *(pool.classes, names, ("0", "1", "2"), np.full(count, "train", dtype="U5")),
+        *(pool.label, used, np.arange(count)),
+    )
+
+
+def pool_of(names: str, labels: list[str]) -> Pool:
+    source = Encoded(tuple(names), (b"",) * len(names))
+    return assemble("here", source, labels, ["train"] * len(names))
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    uses = few(pool_of("abc", ["x", "y", ""]))
+    uses.write(RunFolder(tmp_path))
+    read = read_uses(RunFolder(tmp_path))
+    for field in fields(Uses):
+        assert np.array_equal(getattr(read, field.name), getattr(uses, field.name)), field.name
+    assert uses.rows(LABELLED, HELD_OUT).tolist() == [0, 1]
+
+
+def test_images_in_another_order_have_the_runs_numbers() -> None:
+    uses = few(pool_of("abc", ["x", "y", ""]))
+    now = uses.over(pool_of("cab", ["", "x", "y"]), every_label=True)
+    assert [now.source.name(row) for row in range(3)] == ["a", "b", "c"]
+    assert now.label.tolist() == [0, 1, -1]
+    assert now.notes == ()
+
+
+def test_images_that_came_or_went_are_named() -> None:
+    uses = few(pool_of("abc", ["x", "y", ""]))
+    with pytest.raises(UserError, match=r"1 added \(d\), 1 removed \(a\); put that back"):
+        uses.over(pool_of("bcd", ["y", "", "x"]), every_label=True)
+    with pytest.raises(UserError, match=r"1 changed \(b\)"):
+        uses.need_same_images(pool_of("abc", ["x", "y", ""]), ("0", "9", "2"))
+    with pytest.raises(UserError, match=r"1 there more than once \(b\)"):
+        uses.over(pool_of("abcb", ["x", "y", "", ""]), every_label=True)
+
+
+def test_a_kill_leaves_all_or_nothing(tmp_path: Path) -> None:
+    draw, whole = random.Random(0), 0
+    for attempt in range(4):
+        home = tmp_path / str(attempt)
+        home.mkdir()
+        child = subprocess.Popen(
+            [sys.executable, "-c", WRITES, str(home)], stdout=subprocess.PIPE, text=True
+        )
+        assert child.stdout is not None
+        for _ in range(3):
+            child.stdout.readline()
+        time.sleep(draw.uniform(0, 0.03))
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        for folder in home.iterdir():
+            uses = read_uses(RunFolder(folder))
+            whole += uses is not None
+            assert uses is None or len(uses.name) == len(uses.tied) == 20_000
+    assert whole >= 8
