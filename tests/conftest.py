@@ -4,13 +4,18 @@ Not left and right: views are mirrored.
 """
 
 import os
+import shutil
+import subprocess
+import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from fewlabels import cli
 
 # Models this small are slower on two threads than on one, and the suite may not be alone.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -56,3 +61,25 @@ def split_folders(tmp_path: Path, paint: Paint) -> Path:
         paint(root / "test" / name, kind, 6)
         paint(root / "unlabelled", kind, 12)
     return root
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """Runs the command line `fewlabels …` in this process; returns its exit code."""
+    monkeypatch.setattr(sys, "argv", ["fewlabels", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert isinstance(stop.value.code, int)
+    return stop.value.code
+
+
+@pytest.fixture
+def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A new folder that is a disk of its own, of 64 MB or of another size as its parameter; skips
+    where that may not be made."""
+    disk, size = tmp_path / "disk", getattr(request, "param", "64m")
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a disk is not permitted here")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)

@@ -4,8 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Paint
-from test_cli import call
+from conftest import Paint, call
 
 from fewlabels.pixels import cache
 from fewlabels.pool import Pool

@@ -12,21 +12,12 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import Paint, picture
+from conftest import Paint, call, picture
 from PIL import Image
 
 from fewlabels import cli
 
 QUICK = ["--batch-size", "4", "--img-size", "16", "--weights", "none"]
-
-
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
-    """Runs the command line in this process; returns its exit code."""
-    monkeypatch.setattr(sys, "argv", ["fewlabels", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    assert isinstance(stop.value.code, int)
-    return stop.value.code
 
 
 def test_help_is_quick() -> None:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from test_cli import call
+from conftest import call
 
 import fewlabels as fl
 from fewlabels.pool.store import default_store

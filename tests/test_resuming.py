@@ -1,28 +1,19 @@
 """A run is resumed as it was begun, or not at all: settings and images."""
 
 import json
-import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from conftest import Paint
+from conftest import Paint, call
 
 import fewlabels as fl
-from fewlabels import cli
 from fewlabels.pool.source import content_digest
 from fewlabels.pool.store import LabelStore, Mark, default_store
 
 ASKED = ["--method", "fixmatch", "--set", "threshold=0.9", "--augment", "strong", "--lr", "0.01"]
 QUICK = ["--steps", "2", "--img-size", "16", "--batch-size", "4", "--weights", "none"]
-
-
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["fewlabels", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return int(ended.value.code or 0)
 
 
 @pytest.fixture

@@ -1,24 +1,15 @@
 """Several DATA on the command line: checked, trained on, resumed and evaluated as one pool."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import Paint
+from conftest import Paint, call
 
 import fewlabels as fl
-from fewlabels import cli
 
 QUICK = ["--steps", "2", "--img-size", "16", "--batch-size", "4", "--weights", "none"]
-
-
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["fewlabels", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return int(ended.value.code or 0)
 
 
 @pytest.fixture

@@ -1,19 +1,8 @@
-import sys
 from pathlib import Path
 
 import pytest
+from conftest import call
 from test_backbone import make_run, names
-
-from fewlabels import cli
-
-
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
-    """Runs the command line in this process; returns its exit code."""
-    monkeypatch.setattr(sys, "argv", ["fewlabels", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    assert isinstance(stop.value.code, int)
-    return stop.value.code
 
 
 def test_it_explains_itself(
