@@ -58,6 +58,21 @@ def test_copies_of_held_out_images_are_not_learnt_from(split_folders: Path) -> N
     assert held.isdisjoint(after.digest[row] for row in after.unlabelled)
 
 
+@pytest.mark.parametrize("side", ["val", "test"])
+def test_copies_of_images_that_are_measured_on_are_not_learnt_from(
+    split_folders: Path, side: str
+) -> None:
+    (split_folders / "test").rename(split_folders / side)
+    one = next((split_folders / side / "left").iterdir())
+    (split_folders / "unlabelled" / "copy.png").write_bytes(one.read_bytes())
+    data = prepared(split_folders)
+    names = {data.pool.source.name(int(row)) for row in data.unlabelled}
+    assert len(names) == 24
+    assert "unlabelled/copy.png" not in names
+    (note,) = data.pool.notes
+    assert note.endswith("are not learnt from: 1 (unlabelled/copy.png)")
+
+
 def test_broken_images_take_no_place_in_a_split(tmp_path: Path, paint: Paint) -> None:
     for kind, name in enumerate(("left", "right")):
         paint(tmp_path / name, kind, 10)

@@ -149,8 +149,13 @@ def prepare(
             f"read ({len(bad)} cannot); see `fewlabels check`"
         )
     val = np.flatnonzero((pool.split == "val") & fine & has_label)
+    test = np.flatnonzero((pool.split == "test") & fine & has_label)
     held_out = val[:0]
     unlabelled = train & ~has_label & (without | spare)
+    copies = unlabelled & np.isin(keys, keys[np.concatenate([val, test])])
+    if copies.any():  # new images will have no copy that was learnt from
+        pool = replace(pool, notes=(*pool.notes, _left_out(pool, np.flatnonzero(copies))))
+        unlabelled &= ~copies
     if len(labelled) == len(np.unique(pool.label[labelled])) and len(labelled) == fine.sum():
         raise UserError(
             f"{pool.origin}: one image a class and no others: there is nothing to learn from or to "
@@ -158,15 +163,22 @@ def prepare(
         )
     if not len(val):
         held_out = np.flatnonzero(split.holdout(pool.label, pool.split, seed, keys))
-        unlabelled &= ~np.isin(keys, keys[held_out])  # nor may their copies be learnt from
+        unlabelled &= ~np.isin(keys, keys[held_out])  # the same for these
     return read(
         pool=pool,
         labelled=labelled,
         unlabelled=np.flatnonzero(unlabelled),
         val=val,
-        test=np.flatnonzero((pool.split == "test") & fine & has_label),
+        test=test,
         held_out=held_out,
         tied=keys,
+    )
+
+
+def _left_out(pool: Pool, rows: Rows) -> str:
+    return (
+        "unlabelled copies of validation or test images, or of their groups, are not learnt from: "
+        f"{len(rows):,} ({pool.source.name(int(rows[0]))}{', …' if len(rows) > 1 else ''})"
     )
 
 
