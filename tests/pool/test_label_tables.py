@@ -48,8 +48,8 @@ def lived(store: LabelStore) -> LabelStore:
     store.add([mark(a, "cat|dog"), mark(b, "comma, |2")])
     store.add([mark(c, "lost")])
     store.undo("Bob")
-    store.undo("Bob")
-    store.redo("Cid")
+    store.undo("Cid")
+    store.add([mark(a, "cat|dog"), mark(b, "comma, |2")])
     store.add([mark(e, "|", "Bob", "audit"), mark(b, "", "Bob")])
     store.add([mark(a, "wrong")])
     store.undo("Ada")
@@ -191,8 +191,9 @@ TIME = "2026-01-31T12:00:00Z"
         (
             HISTORY
             + f"a,cat,{A},Ada,{TIME},page,,1,1,label,\n"
-            + f"a,,{A},Ada,{TIME},page,cat,2,2,redo,1\n",
-            "event 1 is not undone",
+            + f"a,,{A},Ada,{TIME},page,cat,2,2,undo,1\n"
+            + f"a,,{A},Ada,{TIME},page,,3,3,undo,1\n",
+            "event 1 is undone already",
         ),
     ],
 )

@@ -2,8 +2,8 @@
 
 One SQLite file of events that are only ever added. An image is known by the SHA-256 of its encoded
 bytes, so that it keeps its label where its file is moved or renamed. A label event says what an
-image shows; an undo event names a label event that no longer counts, a redo event one that counts
-again. The label of an image is that of its last label event that counts.
+image shows; an undo event names a label event that no longer counts. The label of an image is that
+of its last label event that counts.
 
 What is written at once is one action: its events share a number, that of the first of them, and are
 undone together.
@@ -14,6 +14,7 @@ import os
 import re
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -30,15 +31,15 @@ VERSION = 1  # counts up when an older fewlabels could no longer read the file
 APPLICATION = 0x664C_6162  # "fLab", in the header: whose database this is
 PATIENCE = 30.0  # seconds that a writer waits for others; an import takes some
 
-# Several processes may run it at once. The label in an undo or redo event is what the image has
-# after it, NULL where the store has none. INSERT OR REPLACE deletes past the trigger for deletions,
+# Several processes may run it at once. The label in an undo event is what the image has after it,
+# NULL where the store has none. INSERT OR REPLACE deletes past the trigger for deletions,
 # so an insertion has its own.
 SCHEMA = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS event (
     number INTEGER PRIMARY KEY,
     action INTEGER NOT NULL CHECK (action <= number),
-    kind TEXT NOT NULL CHECK (kind IN ('label', 'undo', 'redo')),
+    kind TEXT NOT NULL CHECK (kind IN ('label', 'undo')),
     target INTEGER CHECK ((kind = 'label') = (target IS NULL) AND ifnull(target < number, 1)),
     sha256 BLOB NOT NULL CHECK (typeof(sha256) = 'blob' AND length(sha256) = 32),
     label TEXT CHECK (kind != 'label' OR label IS NOT NULL),
@@ -49,7 +50,7 @@ CREATE TABLE IF NOT EXISTS event (
     image TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS event_of_image ON event (sha256);
-CREATE INDEX IF NOT EXISTS event_of_target ON event (target) WHERE target IS NOT NULL;
+CREATE UNIQUE INDEX IF NOT EXISTS event_of_target ON event (target) WHERE target IS NOT NULL;
 CREATE TRIGGER IF NOT EXISTS only_added BEFORE INSERT ON event
 WHEN NEW.number <= (SELECT max(number) FROM event)
 BEGIN SELECT RAISE (ABORT, 'events are only added'); END;
@@ -57,9 +58,9 @@ CREATE TRIGGER IF NOT EXISTS never_changed BEFORE UPDATE ON event
 BEGIN SELECT RAISE (ABORT, 'events are only added'); END;
 CREATE TRIGGER IF NOT EXISTS never_deleted BEFORE DELETE ON event
 BEGIN SELECT RAISE (ABORT, 'events are only added'); END;
-CREATE VIEW IF NOT EXISTS counting AS  -- label events that are not undone; undo and redo alternate
+CREATE VIEW IF NOT EXISTS counting AS  -- label events that are not undone
 SELECT * FROM event AS said WHERE kind = 'label'
-AND (SELECT count(*) FROM event WHERE target = said.number) % 2 = 0;
+AND NOT EXISTS (SELECT 1 FROM event WHERE target = said.number);
 CREATE VIEW IF NOT EXISTS current AS  -- the label event of each image
 SELECT * FROM event WHERE number IN (SELECT max(number) FROM counting GROUP BY sha256);
 PRAGMA application_id = {APPLICATION};
@@ -95,8 +96,8 @@ class Event:
 
     number: int
     action: int
-    kind: str  # label, undo or redo
-    target: int | None  # the label event that is undone or redone
+    kind: str  # label or undo
+    target: int | None  # the label event that is undone
     digest: str
     label: str | None  # of the image after the event; None = the store has none
     previous: str | None  # of the image before it
@@ -199,21 +200,22 @@ class LabelStore:
         An image gets the label that it would have without them. What is undone does not count, so
         undoing again goes further back. UserError where there is nothing to undo.
         """
-        last = "SELECT action FROM counting ORDER BY number DESC LIMIT 1"
-        return self._turn_round("undo", who, action, last)
-
-    def redo(self, who: str, action: int | None = None) -> int:
-        """Lets the labels of an undone action count again; returns how many.
-
-        Without `action` it is the one that was undone last, if no label was given since. UserError
-        where there is nothing to redo.
-        """
-        last = """
-        SELECT said.action FROM event AS undone JOIN event AS said ON said.number = undone.target
-        WHERE undone.number > (SELECT max(number) FROM event WHERE kind = 'label')
-        AND (SELECT count(*) FROM event WHERE target = said.number) % 2 = 1
-        ORDER BY undone.number DESC LIMIT 1"""
-        return self._turn_round("redo", who, action, last)
+        with self._writing() as connection:
+            if action is None:
+                last = "SELECT action FROM counting ORDER BY number DESC LIMIT 1"
+                action = _value(connection, last)
+            if action is None:
+                raise UserError(f"{self.path}: nothing to undo")
+            numbers = connection.execute(
+                "SELECT number FROM event WHERE number >= ? AND action = ? AND kind = 'label'",
+                (action, action),
+            ).fetchall()
+            if not numbers:
+                raise UserError(f"{self.path}: action {action} is none that gave labels")
+            undo, now = _last(connection) + 1, _now()
+            for number, (target,) in enumerate(numbers, undo):
+                _write_undo(connection, number, undo, target, who, now)
+        return len(numbers)
 
     def restore(self, events: Iterable[Event]) -> int:
         """Writes the whole history of another store, or nothing; returns how many events it has.
@@ -236,30 +238,11 @@ class LabelStore:
                 if event.kind == "label":
                     said = (event.digest, event.label or "", event.who, event.source, event.image)
                     _write_label(connection, done, action, cleaned(Mark(*said, event.time)))
-                elif event.kind in ("undo", "redo"):
-                    who, time = event.who, _utc(event.time)
-                    _write_turn(connection, done, action, event.kind, event.target, who, time)
+                elif event.kind == "undo":
+                    _write_undo(connection, done, action, event.target, event.who, _utc(event.time))
                 else:
                     raise UserError(f"event {done} is of the kind {event.kind!r}, which is unknown")
         return done
-
-    def _turn_round(self, kind: str, who: str, action: int | None, last: str) -> int:
-        """Undoes or redoes an action; without one, that which the query `last` finds."""
-        with self._writing() as connection:
-            if action is None:
-                (action,) = connection.execute(last).fetchone() or (None,)
-            if action is None:
-                raise UserError(f"{self.path}: nothing to {kind}")
-            numbers = connection.execute(
-                "SELECT number FROM event WHERE number >= ? AND action = ? AND kind = 'label'",
-                (action, action),
-            ).fetchall()
-            if not numbers:
-                raise UserError(f"{self.path}: action {action} is none that gave labels")
-            turn, now = _last(connection) + 1, _now()
-            for number, (target,) in enumerate(numbers, turn):
-                _write_turn(connection, number, turn, kind, target, who, now)
-        return len(numbers)
 
     def _rows(self, query: str) -> Iterator[Any]:
         """The rows of a query in one state of the store, whatever is written meanwhile."""
@@ -336,14 +319,31 @@ def _connect_to_write(path: Path) -> sqlite3.Connection:
     connection = _connect(path, "mode=rwc")
     try:
         _check(connection, path)
-        if _is_blank(connection):
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.executescript(SCHEMA)
+        _make(connection)
         connection.execute("PRAGMA synchronous = FULL")
         return connection
     except BaseException:
         connection.close()
         raise
+
+
+def _make(connection: sqlite3.Connection) -> None:
+    """Fills a file that is blank, unless another process does so first.
+
+    SQLite waits for others by itself, but not where the journal's mode is changed.
+    """
+    start = time.monotonic()
+    while _is_blank(connection):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.executescript(SCHEMA)
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() - start > PATIENCE:
+                raise
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            time.sleep(0.02)
 
 
 def _connect_to_read(path: Path) -> sqlite3.Connection:
@@ -418,35 +418,43 @@ def _write_label(connection: sqlite3.Connection, number: int, action: int, mark:
     _insert(connection, number, action, "label", None, digest, mark.label, previous, *said)
 
 
-def _write_turn(
+def _write_undo(
     connection: sqlite3.Connection,
     number: int,
     action: int,
-    kind: str,
     target: int | None,
     who: str,
     time: str,
 ) -> None:
-    """Undoes or redoes the label event `target`. UserError where it is undone, or counts, already.
+    """Undoes the label event `target`. UserError where it is undone already.
 
     What holds afterwards is the last label event of the image that counts then.
     """
-    query = "SELECT sha256, label, source, image FROM event WHERE number = ? AND kind = 'label'"
+    query = "SELECT sha256, source, image FROM event WHERE number = ? AND kind = 'label'"
     said = connection.execute(query, (target,)).fetchone()
     if target is None or said is None:
-        raise UserError(f"event {number}: there is no label event {target} to {kind}")
-    digest, label, source, image = said
-    counts = _value(connection, "SELECT count(*) FROM counting WHERE number = ?", target) == 1
-    if counts != (kind == "undo"):
-        raise UserError(f"event {target} is {'not undone' if counts else 'undone already'}")
+        raise UserError(f"event {number}: there is no label event {target} to undo")
+    digest, source, image = said
+    if _value(connection, "SELECT number FROM event WHERE target = ?", target) is not None:
+        raise UserError(f"event {target} is undone already")
     query = "SELECT label FROM event WHERE sha256 = ? ORDER BY number DESC LIMIT 1"
     previous = _value(connection, query, digest)
-    query = """SELECT number, label FROM counting WHERE sha256 = ? AND number != ?
+    query = """SELECT label FROM counting WHERE sha256 = ? AND number != ?
     ORDER BY number DESC LIMIT 1"""
-    other, other_label = connection.execute(query, (digest, target)).fetchone() or (0, None)
-    after = label if kind == "redo" and target > other else other_label
+    after = _value(connection, query, digest, target)
     _insert(
-        connection, number, action, kind, target, digest, after, previous, who, time, source, image
+        connection,
+        number,
+        action,
+        "undo",
+        target,
+        digest,
+        after,
+        previous,
+        who,
+        time,
+        source,
+        image,
     )
 
 
