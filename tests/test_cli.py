@@ -16,6 +16,7 @@ from conftest import Paint, call, picture
 from PIL import Image
 
 from fewlabels import cli
+from fewlabels.training import progress
 
 QUICK = ["--batch-size", "4", "--img-size", "16", "--weights", "none"]
 
@@ -246,7 +247,7 @@ def test_progress_in_a_file_is_plain_lines(
 ) -> None:
     assert call(monkeypatch, "check", split_folders) == 0
     assert "reading" not in capsys.readouterr().out  # it was quick
-    monkeypatch.setattr(cli, "BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(progress, "BETWEEN_LINES", 0.0)
     assert call(monkeypatch, "check", split_folders) == 0
     assert "reading: 3 of 44\n" in capsys.readouterr().out
     assert call(monkeypatch, "check", split_folders, "--json") == 0

@@ -7,7 +7,10 @@ import pytest
 from conftest import call
 
 import fewlabels as fl
-from fewlabels.pool.store import default_store
+from fewlabels.pixels.cache import fingerprint
+from fewlabels.pool.overlay import with_stored_labels
+from fewlabels.pool.source import content_digest
+from fewlabels.pool.store import LabelStore, Mark, default_store
 
 
 def table(path: Path, *rows: str) -> Path:
@@ -77,3 +80,65 @@ def test_train_learns_from_labels_that_were_imported(
     assert run.result["labels"] == 8
     assert "label store: 4 new" in (run.path / "train.log").read_text()
     assert run.result["unmeasured"] == []
+
+
+def test_a_renamed_folder_finds_its_labels(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    split_folders: Path,
+    tmp_path: Path,
+) -> None:
+    one, *_ = sorted(path.name for path in (split_folders / "unlabelled").iterdir())
+    told = table(tmp_path / "new.csv", f"unlabelled/{one},left")
+    assert call(monkeypatch, "labels", split_folders, "--import", told) == 0
+    before, moved = default_store(str(split_folders)), tmp_path / "moved"
+    split_folders.rename(moved)
+    capsys.readouterr()
+    assert call(monkeypatch, "labels", moved) == 0
+    said = capsys.readouterr().out
+    assert f"{before} has labels of 1 of these images" in said
+    assert f"fewlabels labels {moved} --import {before}" in said
+    assert call(monkeypatch, "labels", moved, "--import", before) == 0
+    assert "1 new labels, 0 changed" in capsys.readouterr().out
+    with LabelStore(default_store(str(moved)), read_only=True) as store:
+        (event,) = store.current()
+    assert (event.label, event.source, event.image) == ("left", "import", f"unlabelled/{one}")
+    # and the old name's labels can still be had
+    assert call(monkeypatch, "labels", split_folders, "--export", tmp_path / "out.csv") == 0
+    assert call(monkeypatch, "labels", split_folders, "--undo") == 0
+    assert call(monkeypatch, "labels", split_folders) == 0
+    assert call(monkeypatch, "labels", tmp_path / "nowhere") == 2
+
+
+def test_joined_pools_heed_the_labels_of_each_and_of_the_whole(split_folders: Path) -> None:
+    """In whatever order they are named."""
+    parts = [split_folders / "train", split_folders / "unlabelled"]
+    pool = fl.Pool.scan(parts)
+    digest = fingerprint(pool.source)
+    names = [pool.source.name(row) for row in range(len(pool))]
+    free = [row for row in range(len(pool)) if pool.label[row] < 0]
+    rows = [(free[0], "left", parts[1:]), (free[1], "left", parts[1:]), (free[1], "up", parts)]
+    for row, label, place in rows:
+        with LabelStore(default_store(*map(str, place))) as store:
+            store.add([Mark(digest[row], label, "Ada", "page")])
+    for order in (parts, parts[::-1]):
+        read = with_stored_labels(fl.Pool.scan(order), fingerprint)
+        found = {read.source.name(row): read.label_text(row) for row in range(len(read))}
+        assert (found[names[free[0]]], found[names[free[1]]]) == ("left", "up")
+        assert sorted(read.digest or ()) == sorted(digest)
+
+
+def test_images_are_read_once_for_their_labels(
+    split_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = fl.Pool.scan(split_folders)
+    with LabelStore(default_store(pool.origin)) as store:
+        store.add([Mark(fingerprint(pool.source)[-1], "left", "Ada", "page")])
+    asked: list[int] = []
+    monkeypatch.setattr(
+        "fewlabels.pixels.cache.content_digest",
+        lambda data: asked.append(len(data)) or content_digest(data),
+    )
+    small = {"steps": 1, "batch_size": 4, "img_size": 16, "model": "cnn_small", "device": "cpu"}
+    fl.train(split_folders, method="supervised", out=tmp_path / "run", **small)
+    assert len(asked) == len(pool)

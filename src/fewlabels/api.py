@@ -88,6 +88,7 @@ from fewlabels.training import process, processes
 from fewlabels.training.budget import Clock
 from fewlabels.training.events import Events, Page
 from fewlabels.training.folder import RunFolder
+from fewlabels.training.progress import progress_on
 from fewlabels.training.tensorboard import need_tensorboard
 
 IMBALANCED = 4  # times as many labels in one class as in another
@@ -118,6 +119,7 @@ def train(
 ) -> Run:
     """Trains a classifier on `data` and returns the finished run.
 
+    A Pool is taken as it is; for anything else labels of its store (docs/labels.md) count too.
     `settings` are fields of `procedures.config.Config`: method, model, seed, steps, …; `time_limit`
     is in seconds or a text such as "10m". `clock` counts the seconds since the command began and
     `where` names the settings' origin in errors: both are for a caller that is a command itself.
@@ -133,7 +135,7 @@ def train(
         fixed["runs"] = [str(one.path if isinstance(one, Run) else one) for one in runs]
     config = make(Config, settings | fixed, where)
     _take_part(config)
-    pool = data if isinstance(data, Pool) else _pool(data)
+    pool = data if isinstance(data, Pool) else _pool(data, console)
     started = _start(config, pool)
     there = out is not None and Path(out).exists()
     folder = RunFolder.create(Path(out) if out else None)
@@ -175,7 +177,7 @@ def resume(path: str | Path, *, console: Console | None = None, **again: Any) ->
     with process.locked(folder):
         if not (folder.path / SETTINGS).exists():  # killed at once
             keep_settings(folder, config, config)
-        started = _start(config, _pool(config.data), read_uses(folder))
+        started = _start(config, _pool(config.data, console), read_uses(folder))
         return _execute(started, folder, console, resumed(folder))
 
 
@@ -267,7 +269,7 @@ def search(
     }
     config = plan.settings(make(Config, settings | fixed, where))
     _take_part(config)
-    pool = data if isinstance(data, Pool) else _pool(data)
+    pool = data if isinstance(data, Pool) else _pool(data, console)
     started = _start(config, pool)
     there = out is not None and Path(out).exists()
     folder = RunFolder.create(Path(out) if out else None, searching.HOME)
@@ -302,7 +304,7 @@ def resume_search(
     config = make(Config, known, str(path))
     _take_part(config)
     with process.locked(folder):
-        pool = _pool(config.data)
+        pool = _pool(config.data, console)
         started = _start(config, pool)
         folder.write_config(started.config.to_dict() | {"search": asdict(plan)})
         return _search(started, plan, folder, console, clock, limit)
@@ -633,7 +635,7 @@ def _context(started: Started, folder: RunFolder, events: Events, clock: Clock) 
 
 def _read(config: Config, pool: Pool, events: Events, begun: Uses | None) -> Data:
     with events.stage("reading"):
-        digest = cache.fingerprint(pool.source, progress=events.count)
+        digest = pool.digest or cache.fingerprint(pool.source, progress=events.count)
     with events.stage("decoding"):
         return prepare(
             pool,
@@ -648,9 +650,11 @@ def _read(config: Config, pool: Pool, events: Events, begun: Uses | None) -> Dat
         )
 
 
-def _pool(data: DataNames) -> Pool:
+def _pool(data: DataNames, console: Console | None) -> Pool:
     """What DATA names, with the labels of its store."""
-    return with_stored_labels(Pool.scan(data, to_train=False), cache.fingerprint)
+    with progress_on(console or Console(quiet=True)) as show:
+        read = partial(cache.fingerprint, progress=partial(show, "reading"))
+        return with_stored_labels(Pool.scan(data, to_train=False), read)
 
 
 def _command(call: str) -> str:

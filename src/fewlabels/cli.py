@@ -5,12 +5,12 @@ Whatever needs torch is imported inside the command that needs it, so that `--he
 
 import math
 import os
+import shlex
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -19,12 +19,12 @@ from rich.console import Console
 
 from fewlabels.errors import UserError, one_line
 from fewlabels.training.budget import Clock, continued
+from fewlabels.training.progress import progress_on
 
 if TYPE_CHECKING:
     from fewlabels.api import Run
 
 CLOCK = Clock()  # a time limit counts from here
-BETWEEN_LINES = 10.0  # seconds, of progress that is written to a file
 
 app = typer.Typer(
     help="Image classification from few labels: the best classifier that a folder allows.",
@@ -96,8 +96,9 @@ def check(
 
         comparison.need_page(out)
     console = _console()
-    pool = with_stored_labels(Pool.scan(data, to_train=False, task=task), fingerprint)
-    with _progress(console, as_json) as show:
+    with progress_on(console, as_json) as show:
+        pool = Pool.scan(data, to_train=False, task=task)
+        pool = with_stored_labels(pool, partial(fingerprint, progress=partial(show, "reading")))
         checked, pictures = run_check(pool, show)
         if out is not None:
             check_page.write(checked, pictures, pool, out)
@@ -115,7 +116,10 @@ def check(
 def labels(
     data: Data,
     import_from: Annotated[
-        Path | None, typer.Option("--import", metavar="FILE", help="Labels of a CSV or Parquet.")
+        Path | None,
+        typer.Option(
+            "--import", metavar="FILE", help="Labels of a CSV, a Parquet, or another store."
+        ),
     ] = None,
     export_to: Annotated[
         Path | None, typer.Option("--export", metavar="FILE", help="To a new CSV or Parquet.")
@@ -131,9 +135,9 @@ def labels(
 
     from fewlabels.errors import UserError
     from fewlabels.pixels.cache import fingerprint
-    from fewlabels.pool.label_tables import export_table, import_table
-    from fewlabels.pool.pool import Pool
-    from fewlabels.pool.store import LabelStore, default_store
+    from fewlabels.pool.label_tables import export_table, import_store, import_table
+    from fewlabels.pool.pool import Pool, is_path, origin_of
+    from fewlabels.pool.store import LabelStore, default_store, others_with
     from fewlabels.report.labels import info, print_info
 
     if sum((import_from is not None, export_to is not None, undo)) > 1:
@@ -141,25 +145,37 @@ def labels(
     if history and export_to is None:
         raise UserError("--history: goes with --export FILE")
     console = _console()
-    pool = Pool.scan(data, to_train=False)
-    path = default_store(pool.origin)
+    path = default_store(*map(origin_of, data))
     if not path.exists() and (undo or export_to is not None):
-        raise UserError(f"{path}: there are no labels beside {pool.origin} yet")
-    said = ""
+        raise UserError(f"{path}: there are no labels beside {' '.join(data)} yet")
+
+    def digests() -> dict[str, str]:
+        with progress_on(console, as_json) as show:
+            found = fingerprint(pool.source, progress=partial(show, "reading"))
+        return {pool.source.name(row): digest for row, digest in enumerate(found) if digest}
+
+    said, elsewhere = "", list[tuple[Path, int]]()
     if import_from is not None:
-        with _progress(console, as_json) as show:
-            found = fingerprint(pool.source, progress=lambda done, of: show("reading", done, of))
-        digests = {pool.source.name(row): digest for row, digest in enumerate(found) if digest}
+        pool = Pool.scan(data, to_train=False)
+        whole = import_from.suffix == ".sqlite"
         with LabelStore(path) as store:
-            done = import_table(store, import_from, _user(), digests)
+            if whole:
+                done = import_store(store, import_from)
+            else:
+                done = import_table(store, import_from, _user(), digests())
         said = f"{done.new:,} new labels, {done.changed:,} changed, {done.same:,} as they were"
-    elif export_to is not None:
+    elif export_to is not None:  # DATA itself may be gone
         with LabelStore(path, read_only=True) as store:
             count = export_table(store, export_to, history)
         said = f"{export_to}: {count:,} {'events' if history else 'labels'}"
     elif undo:
         with LabelStore(path) as store:
             said = f"{store.undo(_user()):,} labels taken back"
+    elif not path.exists():
+        pool = Pool.scan(data, to_train=False)
+        others = sorted(path.parent.glob("*.sqlite"))
+        if others and all(map(is_path, data)):
+            elsewhere = others_with(others, digests().values())
     told = info(path)
     if as_json:
         print(json.dumps(told, indent=2, ensure_ascii=False))
@@ -167,6 +183,12 @@ def labels(
     if said:
         console.print(said, highlight=False, markup=False, soft_wrap=True)
     print_info(told, console)
+    for other, count in elsewhere:
+        line = (
+            f"{other} has labels of {count:,} of these images. Were they moved? Take them over: "
+            f"fewlabels labels {shlex.join(data)} --import {shlex.quote(str(other))}"
+        )
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -438,7 +460,7 @@ def evaluate(
     from fewlabels.report.evaluation import print_evaluation
 
     console = _console()
-    with _progress(console, as_json) as show:
+    with progress_on(console, as_json) as show:
         found = run_evaluate(
             run,
             data,
@@ -532,7 +554,7 @@ def explain(
     from fewlabels import api
 
     console = _console()
-    with _progress(console) as show:
+    with progress_on(console) as show:
         found = api.explain(
             str(run),
             paths,
@@ -899,25 +921,6 @@ def _number(settings: dict[str, Any]) -> None:
 
 def _option(name: str) -> str:
     return "--" + name.replace("_", "-")
-
-
-@contextmanager
-def _progress(console: Console, quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
-    """Yields what hears how far something is: a bar, or on no terminal a line now and then."""
-    from rich.progress import Progress
-
-    bar = Progress(console=console, transient=True, disable=quiet or not console.is_terminal)
-    task, last = bar.add_task("", total=None), time.monotonic()
-
-    def show(what: str, done: int, total: int) -> None:
-        nonlocal last
-        bar.update(task, description=what, completed=done, total=total)
-        if not (quiet or console.is_terminal) and time.monotonic() - last >= BETWEEN_LINES:
-            console.print(f"{what}: {done:,} of {total:,}", highlight=False, markup=False)
-            last = time.monotonic()
-
-    with bar:
-        yield show
 
 
 def _console() -> Console:

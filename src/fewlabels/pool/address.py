@@ -1,9 +1,13 @@
 """Addresses such as `hf:x/y?label=fine`: a name and, after a question mark, what is asked of it."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from urllib.parse import parse_qsl, urlencode
 
 from fewlabels.errors import UserError
+
+HUB, TORCHVISION = "hf:", "torchvision:"  # what an address begins with
+ROOT = "root"  # torchvision: the option that names a folder which holds the set already
 
 
 def parse(data: str) -> tuple[str, dict[str, str]]:
@@ -24,6 +28,19 @@ def parse(data: str) -> tuple[str, dict[str, str]]:
 def unparse(prefix: str, name: str, options: dict[str, str]) -> str:
     """The address that `parse` takes apart."""
     return f"{prefix}{name}?{urlencode(options, safe='/')}" if options else prefix + name
+
+
+def absolute(data: str) -> str:
+    """The address, with a folder of this machine that it names spelt out in full: it holds
+    wherever it is used from."""
+    prefix = data.partition(":")[0] + ":"
+    name, options = parse(data)
+    if prefix == HUB and Path(name).is_dir():
+        return unparse(prefix, str(Path(name).absolute()), options)
+    if prefix == TORCHVISION and ROOT in options:
+        root = str(Path(options[ROOT]).expanduser().absolute())
+        return unparse(prefix, name, options | {ROOT: root})
+    return data
 
 
 def need_known(data: str, options: Iterable[str], known: Iterable[str]) -> None:

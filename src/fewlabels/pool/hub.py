@@ -11,7 +11,7 @@ import pyarrow as pa
 from fewlabels.errors import UserError, one_line
 from fewlabels.pool import address
 from fewlabels.pool.labels import BAR
-from fewlabels.pool.pool import HUB, SPLIT_NAMES, UNLABELLED_NAMES, Pool, Skipped, assemble
+from fewlabels.pool.pool import SPLIT_NAMES, UNLABELLED_NAMES, Pool, Skipped, assemble
 from fewlabels.pool.source import Joined
 from fewlabels.pool.table import number_groups
 from fewlabels.pool.texts import as_texts, told
@@ -30,9 +30,6 @@ def scan(data: str, task: str | None = None) -> Pool:
     """
     body, options = address.parse(data)
     address.need_known(data, options, OPTIONS)
-    if Path(body).is_dir():  # the address must hold from wherever the run is resumed
-        body = str(Path(body).absolute())
-        data = address.unparse(HUB, body, options)
     splits = _load(data, body)
     if "split" in options:
         if options["split"] not in splits:

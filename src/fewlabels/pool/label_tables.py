@@ -4,7 +4,7 @@ import csv
 import math
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -98,12 +98,30 @@ def import_table(
                 f"{path}: {place} gives {mark.image or mark.digest} the label {mark.label!r}, "
                 f"{first} gives the same image {other.label!r}; keep one of them"
             )
+    return _written(store, [mark for _, mark in marks.values()], empty)
+
+
+def import_store(store: LabelStore, path: Path) -> Imported:
+    """Writes the current labels of another store, all of them or none, each with who gave it, when
+    and how. UserError where there is none at `path`, or it cannot be read."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    with LabelStore(path, read_only=True) as other:
+        said = [
+            Mark(event.digest, event.label or "", event.who, event.source, event.image, event.time)
+            for event in other.current()
+        ]
+    return _written(store, said)
+
+
+def _written(store: LabelStore, marks: Sequence[Mark], empty: int = 0) -> Imported:
+    """Writes those of the marks that say what the store does not."""
     known = store.labels()
-    new = [mark for _, mark in marks.values() if mark.digest not in known]
-    changed = [m for _, m in marks.values() if known.get(m.digest, m.label) != m.label]
-    written = [m for _, m in marks.values() if known.get(m.digest) != m.label]
-    action = store.add(written) if written else None
-    return Imported(len(new), len(changed), len(marks) - len(written), empty=empty, action=action)
+    new = [mark for mark in marks if mark.digest not in known]
+    different = [mark for mark in marks if known.get(mark.digest) != mark.label]
+    action = store.add(different) if different else None
+    same = len(marks) - len(different)
+    return Imported(len(new), len(different) - len(new), same, empty=empty, action=action)
 
 
 def _at(path: Path, error: UserError) -> UserError:

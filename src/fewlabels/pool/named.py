@@ -22,7 +22,8 @@ import platformdirs
 
 from fewlabels.errors import UserError, one_line
 from fewlabels.pool import address
-from fewlabels.pool.pool import TORCHVISION, Pool, assemble
+from fewlabels.pool.address import ROOT, TORCHVISION
+from fewlabels.pool.pool import Pool, assemble
 from fewlabels.pool.source import Joined
 
 # Constructed like the others, but without one class an image: attributes, boxes, pairs, films, …
@@ -74,7 +75,6 @@ OURS = {
     "compat",
     "kwargs",
 }
-ROOT = "root"  # the option that names a folder which holds the set already
 
 
 def names() -> tuple[str, ...]:
@@ -103,11 +103,7 @@ def scan(data: str, task: str | None = None) -> Pool:
     given = options.pop(ROOT, None)
     arguments = {key: _value(data, key, text, parameters[key]) for key, text in options.items()}
     sides = _sides(data, kind, arguments)
-    if given is None:
-        root = _downloaded(data, kind, options, sides)
-    else:
-        root = Path(given).expanduser().absolute()
-        data = address.unparse(TORCHVISION, name, {ROOT: str(root)} | options)
+    root = _downloaded(data, kind, options, sides) if given is None else Path(given)
     sources: list[NamedImages] = []
     labels: list[str] = []
     split: list[str] = []

@@ -25,14 +25,20 @@ class Overlaid:
         return line + (f"; {self.elsewhere:,} of other images" if self.elsewhere else "")
 
 
-def with_stored_labels(pool: Pool, read: Callable[[Source], Sequence[str]]) -> Pool:
-    """The pool with the labels of its store (`default_store`) over its own; `read` gives the
-    digests [N] of a source."""
-    labels = read_labels(default_store(pool.origin))
+def with_stored_labels(pool: Pool, read: Callable[[Source], tuple[str, ...]]) -> Pool:
+    """The pool with the labels of its stores over its own; `read` gives the digests [N] of a
+    source, and is asked where there are such labels.
+
+    Of pools that were joined each has its store; that of the whole is heeded last.
+    """
+    labels: dict[str, str] = {}
+    for origins in (*((part,) for part in pool.parts), pool.parts or (pool.origin,)):
+        labels |= read_labels(default_store(*origins))
     if not labels:
         return pool
-    pool, told = with_labels(pool, read(pool.source), labels)
-    return replace(pool, notes=(*pool.notes, told.line()))
+    digest = read(pool.source)
+    labelled, told = with_labels(pool, digest, labels)
+    return replace(labelled, digest=digest, notes=(*pool.notes, told.line()))
 
 
 def with_labels(

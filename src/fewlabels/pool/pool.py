@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabels.errors import UserError
+from fewlabels.pool.address import HUB, TORCHVISION, absolute
 from fewlabels.pool.source import Joined, Source, Subset
 
 SPLITS = ("train", "val", "test", "")
@@ -22,8 +23,6 @@ KINDS = (
     "a folder of images, a .csv table, a .parquet file or folder, the URL of one, hf:<id>, "
     "torchvision:<name>, or the word digits"
 )
-
-HUB, TORCHVISION = "hf:", "torchvision:"  # what an address begins with
 
 DataNames = str | Path | Sequence[str | Path]  # what `Pool.scan` takes: one, or several
 
@@ -66,6 +65,7 @@ class Pool:
     )
     notes: tuple[str, ...] = ()  # what scan made of DATA that its owner may not expect
     parts: tuple[str, ...] = ()  # the origins of the pools that this one was joined of
+    digest: tuple[str, ...] | None = None  # of each image (content_digest), where they were read
 
     def __len__(self) -> int:
         return len(self.label)
@@ -84,6 +84,7 @@ class Pool:
             group=None if self.group is None else self.group[rows],
             target=None if self.target is None else self.target[rows],
             drawn_by=None if self.drawn_by is None else self.drawn_by[rows],
+            digest=None if self.digest is None else tuple(self.digest[row] for row in rows),
         )
 
     def without_labels(self, rows: NDArray[np.bool_]) -> Pool:
@@ -126,6 +127,7 @@ class Pool:
             group=group,
             target=target,
             drawn_by=drawn_by,
+            digest=None,
         )
 
     def counts(self) -> dict[str, dict[str, int]]:
@@ -214,11 +216,11 @@ def _scan(data: DataNames, task: str | None) -> Pool:
     if str(data).startswith(HUB):
         from fewlabels.pool import hub
 
-        return hub.scan(str(data), task)
+        return hub.scan(origin_of(data), task)
     if str(data).startswith(TORCHVISION):
         from fewlabels.pool import named
 
-        return named.scan(str(data), task)
+        return named.scan(origin_of(data), task)
     path = Path(data).expanduser()
     if not path.exists():
         raise UserError(f"{data}: no such file or folder{_near(path)}")
@@ -238,6 +240,16 @@ def _scan(data: DataNames, task: str | None) -> Pool:
     if path.suffix.lower() == ".parquet":
         return shards.scan_file(path, task)
     raise UserError(f"{data}: not a kind of data fewlabels reads; DATA may be {KINDS}")
+
+
+def origin_of(data: str | Path) -> str:
+    """What `Pool.scan` calls the pool of this DATA, wherever it is named from; nothing is read."""
+    text = str(data)
+    if is_path(text):
+        return str(Path(data).expanduser().absolute())
+    if text.startswith((HUB, TORCHVISION)):
+        return absolute(text)
+    return text
 
 
 def is_path(data: str) -> bool:

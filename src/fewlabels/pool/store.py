@@ -16,7 +16,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -107,8 +107,9 @@ class Event:
     image: str
 
 
-def default_store(origin: str) -> Path:
-    """Where the labels of the pool of this origin lie; the file need not exist yet.
+def default_store(*origins: str) -> Path:
+    """Where the labels of the pool of this origin lie, or of several joined, in whatever order; the
+    file need not exist yet.
 
     In $FEWLABELS_LABELS, or `labels` in the user's data folder. UserError if that is inside the
     folder of images, which is the user's.
@@ -116,13 +117,15 @@ def default_store(origin: str) -> Path:
     chosen = os.environ.get("FEWLABELS_LABELS")
     folder = Path(chosen) if chosen else Path(platformdirs.user_data_dir("fewlabels")) / "labels"
     folder = folder.expanduser().absolute()
-    place = os.path.realpath(origin) if os.path.isabs(origin) else origin
-    if os.path.isdir(place) and Path(os.path.realpath(folder)).is_relative_to(place):
-        raise UserError(
-            f"{folder}: lies among the images; set FEWLABELS_LABELS to a folder outside {origin}"
-        )
-    name = re.sub(r"[^\w.]+", "-", re.split(r"[/\\]", place)[-1]).strip("-.")[:40]
-    short = hashlib.sha256(os.fsencode(place)).hexdigest()[:8]
+    places = sorted(os.path.realpath(one) if os.path.isabs(one) else one for one in origins)
+    for place in places:
+        if os.path.isdir(place) and Path(os.path.realpath(folder)).is_relative_to(place):
+            raise UserError(
+                f"{folder}: lies among the images; set FEWLABELS_LABELS to a folder outside {place}"
+            )
+    whole = " + ".join(places)
+    name = re.sub(r"[^\w.]+", "-", re.split(r"[/\\]", whole)[-1]).strip("-.")[:40]
+    short = hashlib.sha256(os.fsencode(whole)).hexdigest()[:8]
     return folder / f"{name or 'pool'}-{short}.sqlite"
 
 
@@ -132,6 +135,15 @@ def read_labels(path: Path) -> dict[str, str]:
         return {}
     with LabelStore(path, read_only=True) as store:
         return store.labels()
+
+
+def others_with(paths: Iterable[Path], digests: Iterable[str]) -> list[tuple[Path, int]]:
+    """Those of the stores that have labels of these images, and of how many, the most first."""
+    here, found = set(digests), list[tuple[Path, int]]()
+    for path in paths:
+        with suppress(UserError):  # it is another pool's, and told where that is used
+            found.append((path, len(here & read_labels(path).keys())))
+    return sorted((one for one in found if one[1]), key=lambda one: -one[1])
 
 
 class LabelStore:
