@@ -257,9 +257,29 @@ def test_hidden_labels_of_a_test_split_are_told(tmp_path: Path) -> None:
     assert pool.notes == ("2 images of test have no label: they train as unlabelled",)
 
 
+def test_numbers_without_names(tmp_path: Path) -> None:
+    shard(tmp_path / "set/train.parquet", 0, {"label": [0, 1, -1]})
+    pool = Pool.scan(f"hf:{tmp_path}/set")
+    assert pool.label.tolist() == [0, 1, -1]
+    assert pool.notes == (
+        "-1 is read as unlabelled (1 images); if it is a class, call it otherwise",
+    )
+    pool = Pool.scan(f"hf:{tmp_path}/set", to_train=False, task="regression")
+    assert pool.target is not None
+    assert pool.target[:, 0].tolist() == [0, 1, -1]
+
+
+def test_a_set_without_labels_may_be_joined(tmp_path: Path, repository: Path) -> None:
+    shard(tmp_path / "set/train.parquet", 0, {"note": ["x", "y"]})
+    pool = Pool.scan([f"hf:{tmp_path}/set", f"hf:{repository}?split=train"])
+    assert (pool.label >= 0).tolist() == [False, False, True, True, False, True]
+    said = "no column of labels (found: image, note): its images are unlabelled"
+    assert pool.notes == (said,)
+
+
 def test_several_labels_an_image(tmp_path: Path) -> None:
     kinds = {"tags": {"feature": ANIMALS, "_type": "List"}}
-    shard(tmp_path / "set/train.parquet", 0, {"tags": [[0, 1], [1], []]}, kinds)
+    shard(tmp_path / "set/train.parquet", 0, {"tags": [[0, 1], [1, -1], [-1]]}, kinds)
     pool = Pool.scan(f"hf:{tmp_path}/set", to_train=False)
     assert pool.task == "multi"
     assert [pool.label_text(row) for row in range(3)] == ["ant|zebra", "ant", "|"]

@@ -146,9 +146,7 @@ def test_groups_that_become_one_over_two_splits_are_told(tmp_path: Path) -> None
         write(tmp_path / f"{name}.png", name.encode())
     rows = b"a.png,ant,train,g\nb.png,bee,train,\nc.png,ant,,g\n"
     one = write(tmp_path / "one.csv", b"image,label,split,group\n" + rows)
-    two = write(
-        tmp_path / "two.csv", b"image,label,split,group\nc.png,ant,,x\nd.png,ant,test,x\n"
-    )
+    two = write(tmp_path / "two.csv", b"image,label,split,group\nc.png,ant,,x\nd.png,ant,test,x\n")
     with pytest.raises(UserError, match=r"a\.png and d\.png have the same group, but one is in"):
         Pool.scan([one, two])
 

@@ -164,7 +164,7 @@ def _groups(pools: Sequence[Pool], again: Mapping[int, int]) -> NDArray[np.int64
     group = np.concatenate(found)
     links = group[list(again)], group[list(again.values())]
     graph = coo_array((np.ones(len(again), np.bool_), links), shape=(count, count))
-    one = connected_components(graph, directed=False)[1].astype(np.int64)
+    one: NDArray[np.int64] = connected_components(graph, directed=False)[1].astype(np.int64)
     return one[group]
 
 
