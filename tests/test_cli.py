@@ -232,8 +232,8 @@ def test_commands_take_what_check_takes_and_several_of_it(
     tmp_path: Path,
 ) -> None:
     """`predict`, `evaluate` and `distill --data`: an address and a folder here, two at once."""
-    run = tmp_path / "run"
-    assert call(monkeypatch, "train", split_folders, "--out", run, "--steps", "2", *QUICK) == 0
+    run, quick = tmp_path / "run", ["--method", "supervised", "--steps", "2", *QUICK]
+    assert call(monkeypatch, "train", split_folders, "--out", run, *quick) == 0
     blobs = [path.read_bytes() for path in sorted((split_folders / "test/left").iterdir())]
     images = pa.array([{"bytes": data, "path": None} for data in blobs])
     (tmp_path / "more").mkdir()

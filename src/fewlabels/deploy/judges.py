@@ -73,8 +73,8 @@ def find(
         if (test := mine & (pool.split == "test")).any():
             mine = test
     if not mine.any():
-        origin = run if data is None else pool.origin
-        raise UserError(f"{origin}: has no labelled images to be asked about")
+        where = run if data is None else pool.origin
+        raise UserError(f"{where}: has no labelled images to be asked about")
     pool = pool.take(np.flatnonzero(mine))
     digest = cache.fingerprint(pool.source, progress=lambda done, of: count("reading", done, of))
     pixels = cache.build(

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from fewlabels.pool.texts import Texts, as_texts, told
 
 FORM = "hf:<id>[:config][@revision]"
 OPTIONS = ("image", "label", "group", "split")
+ANSWER = 5.0  # seconds in which the hub says whether it is there
 WITHOUT_LABELS = (*UNLABELLED_NAMES, "unsupervised")
 
 
@@ -33,7 +35,7 @@ def scan(data: str, task: str | None = None) -> Pool:
     if Path(body).is_dir():  # the address must hold from wherever the run is resumed
         body = str(Path(body).absolute())
         data = address.unparse(HUB, body, options)
-    splits = _load(data, body)
+    splits, away = _load(data, body)
     if "split" in options:
         if options["split"] not in splits:
             raise UserError(f"{data}: no split {options['split']!r}; there are {', '.join(splits)}")
@@ -68,8 +70,11 @@ def scan(data: str, task: str | None = None) -> Pool:
         )
     text = as_texts(labels)
     notes: tuple[str, ...] = (f"{absent}: its images are unlabelled",) if absent else ()
+    if away:
+        notes += (f"{data}: as it was downloaded before; {away}",)
     if label and not _class_names(features[label]):
-        text, notes = without_hidden(text, task)
+        text, hidden = without_hidden(text, task)
+        notes += hidden
     side, moved = sides(as_texts(words), text, str)
     return assemble(
         data,
@@ -114,8 +119,9 @@ class HubImages:
         raise OSError("the data set has no image in this row")
 
 
-def _load(data: str, body: str) -> dict[str, Any]:
-    """{split: datasets.Dataset}; downloaded once, by `datasets` into its own cache."""
+def _load(data: str, body: str) -> tuple[dict[str, Any], str]:
+    """{split: datasets.Dataset}; downloaded once, by `datasets` into its own cache. And why the hub
+    was not asked for it, "" where it was."""
     try:
         import datasets
     except ImportError:
@@ -125,13 +131,59 @@ def _load(data: str, body: str) -> dict[str, Any]:
     parts = re.fullmatch(r"([^:@]+)(?::([^@]+))?(?:@(.+))?", body)
     if parts is None:
         raise UserError(f"{data}: write {FORM}")
+    away = "" if Path(parts[1]).is_dir() else _unreachable(parts[1])
     try:
-        return dict(datasets.load_dataset(parts[1], parts[2], revision=parts[3]))
+        with _settings(offline=bool(away)):
+            return dict(datasets.load_dataset(parts[1], parts[2], revision=parts[3])), away
     except Exception as error:  # of `datasets`, of the hub's client, of its HTTP library, …
+        if away:
+            raise UserError(
+                f"{data}: is not here yet, and cannot be downloaded; {away}; check the connection"
+            ) from error
         raise UserError(
             f"{data}: cannot be loaded ({one_line(error)}); check the name ({FORM}) and the "
             "connection"
         ) from error
+
+
+def _unreachable(name: str) -> str:
+    """Why the hub cannot be asked for a set; "" where it answers, whatever it says.
+
+    Asked once: `datasets` itself would try for half a minute, and tell of each attempt.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        HfApi().dataset_info(name, timeout=ANSWER)
+    except (HfHubHTTPError, ValueError):  # no such set, or no such name: `datasets` tells more
+        return ""
+    except Exception as error:  # of its HTTP library
+        return f"the hub cannot be reached ({one_line(error)})"
+    return ""
+
+
+@contextmanager
+def _settings(offline: bool) -> Iterator[None]:
+    """For one call: the libraries' loggers tell errors only; `offline`, as HF_HUB_OFFLINE=1."""
+    import datasets
+    import huggingface_hub
+
+    homes = (datasets.config, huggingface_hub.constants)
+    loggers = (datasets.logging, huggingface_hub.logging)
+    before = [home.HF_HUB_OFFLINE for home in homes]
+    levels = [logger.get_verbosity() for logger in loggers]
+    try:
+        for home in homes:
+            home.HF_HUB_OFFLINE |= offline
+        for logger in loggers:
+            logger.set_verbosity_error()
+        yield
+    finally:
+        for home, value in zip(homes, before, strict=True):
+            home.HF_HUB_OFFLINE = value
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.set_verbosity(level)
 
 
 def _image_column(data: str, features: Any, asked: str | None) -> str:
