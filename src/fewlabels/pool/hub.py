@@ -169,8 +169,8 @@ def _settings(offline: bool) -> Iterator[None]:
     import datasets
     import huggingface_hub
 
-    homes = (datasets.config, huggingface_hub.constants)
-    loggers = (datasets.logging, huggingface_hub.logging)
+    homes: tuple[Any, ...] = (datasets.config, huggingface_hub.constants)
+    loggers: tuple[Any, ...] = (datasets.logging, huggingface_hub.logging)
     before = [home.HF_HUB_OFFLINE for home in homes]
     levels = [logger.get_verbosity() for logger in loggers]
     try:
