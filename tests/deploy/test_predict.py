@@ -161,9 +161,15 @@ def test_tables_are_read_as_pools(net: Classifier, tmp_path: Path) -> None:
 def test_all_that_holds_images_is_read(tmp_path: Path) -> None:
     """Tables with and without labels, shards, a URL of one, a set by its name."""
     draw(tmp_path / "1.png", tmp_path / "deep/2.png")
-    for name, text in (("a.csv", "image\n1.png\ngone.png\n"), ("b.tsv", "label\tfile\nx\t1.png\n")):
+    for name, text in (
+        ("a.csv", "image\n1.png\ngone.png\n"),
+        ("b.tsv", "class\tcategory\tfile\nx\ty\t1.png\n"),
+    ):
         (tmp_path / name).write_text(text)
-    pq.write_table(pa.table({"image": ["deep/2.png", "gone.png"]}), tmp_path / "paths.parquet")
+    pq.write_table(
+        pa.table({"image": ["deep/2.png", "gone.png"], "class": ["x"] * 2, "target": [1] * 2}),
+        tmp_path / "paths.parquet",
+    )
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     data = (tmp_path / "1.png").read_bytes()
     cells = [{"bytes": data, "path": None}, {"bytes": None, "path": None}]

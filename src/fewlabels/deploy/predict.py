@@ -57,7 +57,7 @@ def _found(data: str | Path) -> Found:
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
     if kind in (".csv", ".tsv"):
-        return Found(table.listed(path, table.read_csv(path)))
+        return Found(table.listed(path, table.read_csv(path, ("image",))))
     if kind == ".parquet":
         listed = shards.names_files(path)
         return _scanned(path) if listed is None else Found(listed)

@@ -31,8 +31,10 @@ class Columns:
         return [name for what, name in self.name.items() if what != "image"]
 
 
-def find_columns(path: object, header: Sequence[str]) -> Columns:
-    """The columns of a table with these names.
+def find_columns(
+    path: object, header: Sequence[str], wanted: Sequence[str] = tuple(ALSO)
+) -> Columns:
+    """The columns of a table with these names, those of `ALSO` that are wanted.
 
     Case, spaces, `-` and `_` make no difference. Raises UserError where there are no images, or
     where a column may be one of several.
@@ -40,9 +42,9 @@ def find_columns(path: object, header: Sequence[str]) -> Columns:
     names = [_plain(name) for name in header]
     at: dict[str, int] = {}
     notes = []
-    for column, others in ALSO.items():
+    for column in wanted:
         found = [n for n, name in enumerate(names) if name == column]
-        found = found or [n for n, name in enumerate(names) if name in others.split()]
+        found = found or [n for n, name in enumerate(names) if name in ALSO[column].split()]
         if len(found) > 1:
             said = " and ".join(repr(header[n]) for n in found)
             raise UserError(

@@ -2,14 +2,14 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fewlabels.errors import UserError, one_line
-from fewlabels.pool.columns import Columns, find_columns
+from fewlabels.pool.columns import ALSO, Columns, find_columns
 from fewlabels.pool.folder import Listing, unread_format
 from fewlabels.pool.labels import BAR
 from fewlabels.pool.pool import (
@@ -42,7 +42,9 @@ def names_files(path: Path) -> Iterator[tuple[str, Path]] | None:
     """All images that a table of paths names, as `listed`; None where the images are in the
     file."""
     schema = _schema(path)
-    return None if _holds_images(path, schema) else listed(path, _path_rows(path, schema, None))
+    if _holds_images(path, schema):
+        return None
+    return listed(path, _path_rows(path, schema, None, ("image",)))
 
 
 def scan_folder(root: Path | RemoteFolder, listing: Listing, task: str | None = None) -> Pool:
@@ -166,7 +168,7 @@ def _holds_images(path: Path | RemoteFile, schema: Any) -> bool:
     """Whether the column of images is struct{bytes, path}; False where it is a path."""
     import pyarrow as pa
 
-    column = find_columns(path, schema.names).name["image"]
+    column = find_columns(path, schema.names, ("image",)).name["image"]
     kind = schema.field(column).type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return False
@@ -261,8 +263,10 @@ def class_names(file: Path | RemoteFile, schema: Any, label: str) -> list[str] |
     return [str(name) for name in names]
 
 
-def _path_rows(path: Path, schema: Any, task: str | None) -> Rows:
-    columns = find_columns(path, schema.names)
+def _path_rows(
+    path: Path, schema: Any, task: str | None, wanted: Sequence[str] = tuple(ALSO)
+) -> Rows:
+    columns = find_columns(path, schema.names, wanted)
     table = _read(path, list(columns.name.values()))
     texts, named = _texts(path, table, columns, task)
     texts["label"], hidden = (texts["label"], ()) if named else without_hidden(texts["label"], task)

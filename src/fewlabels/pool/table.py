@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import TextIOBase
 from pathlib import Path
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fewlabels.errors import UserError
-from fewlabels.pool.columns import find_columns, names_images
+from fewlabels.pool.columns import ALSO, find_columns, names_images
 from fewlabels.pool.folder import unread_format
 from fewlabels.pool.paths import Places, are_images, by_name, exist, first_same, places, plain
 from fewlabels.pool.pool import REGRESSION, SPLIT_NAMES, Pool, Skipped, assemble
@@ -49,13 +49,14 @@ def scan_csv(path: Path, task: str | None = None) -> Pool:
     return from_rows(path, replace(rows, label=label, notes=(*rows.notes, *told)), task)
 
 
-def read_csv(path: Path) -> Rows:
-    """The rows of a CSV file as they are written. Raises UserError."""
+def read_csv(path: Path, wanted: Sequence[str] = tuple(ALSO)) -> Rows:
+    """The rows of a CSV file as they are written, "" in columns that are not wanted. Raises
+    UserError."""
     try:
         with path.open("rb") as file:
             utf16 = file.read(2) in (b"\xff\xfe", b"\xfe\xff")  # "Unicode text" of spreadsheets
         with path.open(encoding="utf-16" if utf16 else "utf-8-sig", newline="") as file:
-            return _read_csv(path, file)
+            return _read_csv(path, file, wanted)
     except UnicodeError:
         raise UserError(
             f"{path}: not UTF-8 text (Latin-1, perhaps); save the table as CSV in UTF-8, or "
@@ -67,12 +68,12 @@ def read_csv(path: Path) -> Rows:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def _read_csv(path: Path, file: TextIOBase) -> Rows:
+def _read_csv(path: Path, file: TextIOBase, wanted: Sequence[str]) -> Rows:
     # The csv module, not pyarrow's reader, which cannot tell on which line a row stands.
     first = next((line for line in file if line.strip()), "")
     separator = next((s for s in SEPARATORS if names_images(_fields(first, s))), ",")
     header = _fields(first, separator)
-    columns = find_columns(path, header)
+    columns = find_columns(path, header, wanted)
     file.seek(0)
     texts: dict[str, list[Any]] = {name: [] for name in columns.at}
     lines = []
