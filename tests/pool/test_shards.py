@@ -238,6 +238,12 @@ def test_minus_one_is_the_same_in_all_shards(tmp_path: Path) -> None:
     assert pool.target[:, 0].tolist() == [1, -1, -1, 1]
 
 
+def test_a_class_that_is_declared_as_minus_one(tmp_path: Path) -> None:
+    shard(tmp_path / "train.parquet", [0, 1, 2, -1], ["-1", "0", "1"])
+    pool = Pool.scan(tmp_path)
+    assert (pool.classes, pool.label.tolist(), pool.notes) == (("-1", "0", "1"), [0, 1, 2, -1], ())
+
+
 def test_shards_without_labels_may_be_joined(tmp_path: Path) -> None:
     cells = [{"bytes": b"x", "path": None}] * 2
     pq.write_table(pa.table({"image": pa.array(cells, IMAGE)}), tmp_path / "bare.parquet")
