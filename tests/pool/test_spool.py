@@ -153,6 +153,25 @@ def test_a_disk_that_fills_up_ends_nothing(
     assert [reads.count(group) for group in range(3)] == [3, 6, 6]
 
 
+def test_it_stops_where_others_fill_the_disk(
+    tmp_path: Path, reads: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = [{"bytes": b"x" * 1000, "path": None}] * 30
+    pq.write_table(
+        pa.table({"image": pa.array(cells, IMAGE), "label": ["a", "b"] * 15}),
+        tmp_path / "t.parquet",
+        row_group_size=10,
+        use_dictionary=False,
+    )
+    images = Pool.scan(tmp_path / "t.parquet").source
+    usage = shutil.disk_usage(tmp_path)
+    free = iter([10**6, 30_000])  # 20 kB are still to come
+    monkeypatch.setattr(spool.shutil, "disk_usage", lambda _: usage._replace(free=next(free)))
+    for _ in range(5):
+        assert [images.read(row) for row in range(30)] == [b"x" * 1000] * 30
+    assert [reads.count(group) for group in range(3)] == [3, 5, 5]
+
+
 def test_no_folder_for_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     assert not spool.has_room(1)

@@ -214,8 +214,8 @@ class ParquetImages:
                     raise OSError(f"{self.files[file].name}: {error}") from error
                 self._times_read[number] += 1
                 remote = isinstance(self.files[file], RemoteFile)
-                often = REMOTE_SPOOLED_AT if remote else SPOOLED_AT
-                if self._may_spool and self._times_read[number] >= often:
+                now = REMOTE_SPOOLED_AT if remote else SPOOLED_AT
+                if self._may_spool and self._times_read[number] == now:
                     self._add_to_spool(number, column)
                 self._kept[number] = column
                 while len(self._kept) > 1 and self._kept_bytes() > KEPT_BYTES:
@@ -229,11 +229,12 @@ class ParquetImages:
         data = pc.struct_field(column, "bytes")
         if data.null_count:  # an image without bytes is a file beside the shard
             return
+        # Asked each time: others may write there too, first of all the pool's other sources.
+        self._may_spool = has_room(self._bytes - (self._spool.size if self._spool else 0))
+        if not self._may_spool:
+            return
         try:
             if self._spool is None:
-                self._may_spool = has_room(self._bytes)
-                if not self._may_spool:
-                    return
                 self._spool = Spool(len(self.names))
             self._spool.add(int(self._starts[number]), (cell.as_py() for cell in data))
         except OSError:  # the disk is full: what was added before stays

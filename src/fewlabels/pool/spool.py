@@ -35,11 +35,11 @@ class Spool:
         self._lock = threading.Lock()
         self._start: NDArray[np.int64] = np.full(count, -1, np.int64)  # -1: was not added
         self._length: NDArray[np.int64] = np.zeros(count, np.int64)
-        self._end = 0
+        self.size = 0  # bytes in the file
 
     def add(self, first: int, blobs: Iterable[bytes]) -> None:
         """Adds rows `first`, `first` + 1, …; where it raises OSError, none of them."""
-        starts, end = [], self._end
+        starts, end = [], self.size
         with self._lock:
             self._file.seek(end)
             for blob in blobs:
@@ -51,7 +51,7 @@ class Spool:
         rows = slice(first, first + len(starts))
         self._length[rows] = np.diff([*starts, end])
         self._start[rows] = starts
-        self._end = end
+        self.size = end
 
     def read(self, row: int) -> bytes | None:
         """None where it was not added."""
