@@ -10,8 +10,10 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from conftest import Paint, call, picture
 from PIL import Image
 
@@ -222,6 +224,41 @@ def test_evaluate_tells_all_of_it(
         assert call(monkeypatch, *wrong) == 2
         (said,) = capsys.readouterr().err.splitlines()
         assert line in said
+
+
+def test_commands_take_what_check_takes_and_several_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    split_folders: Path,
+    tmp_path: Path,
+) -> None:
+    """`predict`, `evaluate` and `distill --data`: an address and a folder here, two at once."""
+    run, quick = tmp_path / "run", ["--method", "supervised", "--steps", "2", *QUICK]
+    assert call(monkeypatch, "train", split_folders, "--out", run, *quick) == 0
+    blobs = [path.read_bytes() for path in sorted((split_folders / "test/left").iterdir())]
+    images = pa.array([{"bytes": data, "path": None} for data in blobs])
+    (tmp_path / "more").mkdir()
+    table = pa.table({"image": images, "label": ["left"] * len(blobs)})
+    pq.write_table(table, tmp_path / "more/new.parquet")
+    (tmp_path / "more/about.txt").write_text("about")
+    two = [split_folders / "test", f"file://{tmp_path}/more"]
+    capsys.readouterr()
+    assert call(monkeypatch, "predict", run, *two, "-o", tmp_path / "out.csv") == 0
+    rows = list(csv.DictReader((tmp_path / "out.csv").open()))
+    assert [row["image"] for row in rows[-6:]] == [f"new.parquet#{row}" for row in range(6)]
+    assert [row["label"] for row in rows[-6:]] == [row["label"] for row in rows[:6]]
+    assert len(rows) == 18
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("left out: about.txt (not an image")
+    assert call(monkeypatch, "evaluate", run, *two, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 18
+    student = ["--model", "cnn_small", "--img-size", "16", "--batch-size", "4", "--steps", "2"]
+    for folder in ("train", "unlabelled"):
+        student += ["--data", split_folders / folder]
+    assert call(monkeypatch, "distill", run, *student, "--out", tmp_path / "student") == 0
+    assert yaml.safe_load((tmp_path / "student/config.yaml").read_text())["data"] == [
+        str(split_folders / folder) for folder in ("train", "unlabelled")
+    ]
 
 
 def test_a_recipe_gives_settings_and_options_win(

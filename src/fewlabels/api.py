@@ -39,7 +39,7 @@ from fewlabels.pixels import cache
 from fewlabels.pixels.preprocess import Preprocess
 from fewlabels.pool.labels import no_classes
 from fewlabels.pool.overlay import with_stored_labels
-from fewlabels.pool.pool import DataNames, Pool, Skipped, scan_images
+from fewlabels.pool.pool import DataNames, Pool, Skipped, is_path, scan_images
 from fewlabels.procedures import (
     distil,
     ensemble,
@@ -382,8 +382,8 @@ def explain(
     device: str = "cpu",
     progress: gather.Progress | None = None,
 ) -> Explained:
-    """Which pixels mattered to a run's classifier in the first `images` of `paths`: files, folders
-    and tables, as `predict` takes them.
+    """Which pixels mattered to a run's classifier in the first `images` of `paths`: files, folders,
+    tables and what else holds images, as `predict` takes them.
 
     Writes a page with pictures and numbers into the folder `out`, which must be absent or empty.
     `methods` are names of `evaluate.explain.attribution.METHODS` (all that have a meaning for the
@@ -402,7 +402,7 @@ def explain(
         raise UserError(f"--class {target}: no such class{known}")
     several = [paths] if isinstance(paths, str | Path) else paths
     size = classifier.preprocess.size
-    given = read_given(find([Path(path) for path in several]), size, images)
+    given = read_given(find(list(several)).images, size, images)
     if not given.names:
         first = given.skipped[0] if given.skipped else Skipped("explain", "name images")
         raise UserError(f"{first.name}: {first.reason}; there is no image to explain")
@@ -436,14 +436,14 @@ class Evaluation:
 
 def evaluate(
     run: Run | str | Path,
-    data: str | Path | None = None,
+    data: DataNames | None = None,
     *,
     device: str = "cpu",
     progress: judges.Progress | None = None,
     **asked: Any,
 ) -> Evaluation:
     """How good a run's classifier is on the labelled images of `data`, its test images, or all
-    where it has none; without `data` on the run's own test images.
+    where it has none; without `data` on the run's own test images. Several `data` are joined.
 
     `asked` are fields of `deploy.evaluate.Asked`: corruptions, perturbations, adversarial, stress,
     images, seed. A folder with ImageNet-C's own files is understood as such. The result is kept in
@@ -453,14 +453,15 @@ def evaluate(
     what = make(Asked, asked, "evaluate")
     count = progress or (lambda what, done, total: None)
     classifier, path = load(run, device), run.path if isinstance(run, Run) else Path(run)
-    folders = {} if data is None else imagenet_c.found_in(Path(data))
-    if data is not None and folders:
+    place = None if data is None else _named(data)
+    published = Path(place) if isinstance(place, str) and is_path(place) else None
+    folders = {} if published is None else imagenet_c.found_in(published)
+    if published is not None and folders:
         if what != Asked():
-            raise UserError(f"evaluate {data}: is ImageNet-C itself; nothing else is asked of it")
-        result = imagenet_c.evaluated(classifier, Path(data), folders, count)
+            raise UserError(f"evaluate {place}: is ImageNet-C itself; nothing else is asked of it")
+        result = imagenet_c.evaluated(classifier, published, folders, count)
     else:
-        place, size = None if data is None else str(data), classifier.preprocess.size
-        mine = judges.find(path, classifier.classes, size, place, count)
+        mine = judges.find(path, classifier.classes, classifier.preprocess.size, place, count)
         result = evaluated(classifier, mine, what, count)
     if not (path / "config.yaml").is_file():
         return Evaluation(None, result)

@@ -385,7 +385,11 @@ def distill(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="One, or several together.")],
     model: Annotated[str, typer.Option(help="The student, as `fewlabels models` lists it.")],
     data: Annotated[
-        str | None, typer.Option(help="Learn and test on these. (the images of the first run)")
+        list[str] | None,
+        typer.Option(
+            metavar="DATA",
+            help="Learn and test on these; repeatable. (the images of the first run)",
+        ),
     ] = None,
     images: Annotated[
         str | None, typer.Option(help="Learn on these instead of the unlabelled ones.")
@@ -414,7 +418,7 @@ def distill(
 ) -> None:
     """Train a smaller student on what a run says, or several together; tell what it kept."""
     settings = {name: value for name, value in locals().items() if value is not None}
-    for name in ("runs", "method_settings"):
+    for name in ("runs", "method_settings", "data"):
         settings.pop(name, None)
     _number(settings)
     if method_settings:
@@ -422,7 +426,7 @@ def distill(
     from fewlabels import api
 
     console = _console()
-    _show(api.distill(runs, **settings, console=console, clock=CLOCK), console)
+    _show(api.distill(runs, data=data or None, **settings, console=console, clock=CLOCK), console)
 
 
 @app.command()
@@ -431,8 +435,10 @@ def evaluate(
         str, typer.Argument(metavar="RUN", help="A run folder, an artefact, or local-dir:….")
     ],
     data: Annotated[
-        str | None,
-        typer.Argument(metavar="DATA", help="Labelled images. (the run's own test images)"),
+        list[str] | None,
+        typer.Argument(
+            metavar="[DATA…]", help="Labelled images, see check. (the run's own test images)"
+        ),
     ] = None,
     corruptions: Annotated[
         bool, typer.Option("--corruptions", help="15 corruptions in 5 severities.")
@@ -463,7 +469,7 @@ def evaluate(
     with progress_on(console, as_json) as show:
         found = run_evaluate(
             run,
-            data,
+            data or None,
             device=device,
             progress=show,
             corruptions=corruptions,
@@ -482,7 +488,10 @@ def evaluate(
 @app.command()
 def predict(
     run: RunPath,
-    paths: Annotated[list[Path], typer.Argument(metavar="PATHS…", help="Images, folders, tables.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATHS…", help="Images, or DATA as check takes it."),
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="The .csv or .parquet file to write.")],
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
 ) -> None:
@@ -498,7 +507,7 @@ def predict(
     console, kind = _console(), out.suffix.lower()
     if kind not in (".csv", ".parquet"):
         raise UserError(f"-o {out}: must end in .csv or .parquet")
-    if any(path.exists() and out.exists() and path.samefile(out) for path in paths):
+    if out.exists() and any(path.exists() and path.samefile(out) for path in map(Path, paths)):
         raise UserError(f"-o {out}: is one of the inputs; name another file")
     classifier, found = load(str(run), device), find(paths)
     columns = (SpinnerColumn(), TextColumn("{task.completed:,} images"))
@@ -515,16 +524,20 @@ def predict(
         with bar:
             if kind == ".csv":
                 with fresh.open("w", newline="", encoding="utf-8", errors="surrogateescape") as csv:
-                    write_csv(classifier, found, csv, count)
+                    write_csv(classifier, found.images, csv, count)
             else:
                 with fresh.open("wb") as parquet:
-                    write_parquet(classifier, found, parquet, count)
+                    write_parquet(classifier, found.images, parquet, count)
         fresh.replace(out)
     except OSError as error:
         raise UserError(f"-o {out}: cannot be written ({error.strerror})") from error
     finally:
         with suppress(OSError):
             fresh.unlink(missing_ok=True)
+    for item in found.skipped[:5]:
+        console.print(f"left out: {item.name} ({item.reason})", markup=False, soft_wrap=True)
+    if len(found.skipped) > 5:
+        console.print(f"left out: {len(found.skipped) - 5:,} more, which check lists")
     strange = f"; {counts['unknown']:,} look unknown" if counts["unknown"] else ""
     unread = f"; {counts['failed']:,} could not be read, see the column error"
     notes = strange + (unread if counts["failed"] else "")
@@ -534,7 +547,10 @@ def predict(
 @app.command()
 def explain(
     run: RunPath,
-    paths: Annotated[list[Path], typer.Argument(metavar="PATHS…", help="Images, folders, tables.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATHS…", help="Images, or DATA as check takes it."),
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="The folder; absent or empty.")],
     methods: Annotated[
         list[str] | None,

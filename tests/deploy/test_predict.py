@@ -3,6 +3,7 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -44,7 +45,7 @@ def rows(text: str) -> list[list[str]]:
 
 def named(*paths: Path) -> list[Path]:
     """What is found, by name."""
-    return [Path(name) for name, _ in find(paths)]
+    return [Path(name) for name, _ in find(paths).images]
 
 
 def test_find(tmp_path: Path) -> None:
@@ -74,7 +75,7 @@ def test_nothing_to_find(net: Classifier, tmp_path: Path) -> None:
     for bad, reason in (("absent.png", "no such file or folder"), ("empty", "no images")):
         file = io.StringIO()
         with pytest.raises(UserError, match=reason) as caught:
-            write_csv(net, find([tmp_path / "1.png", tmp_path / bad]), file)
+            write_csv(net, find([tmp_path / "1.png", tmp_path / bad]).images, file)
         assert str(tmp_path / bad) in str(caught.value)
         assert "\n" not in str(caught.value)
         assert file.getvalue() == ""  # found out before anything is written
@@ -87,7 +88,7 @@ def test_write_csv(net: Classifier, tmp_path: Path) -> None:
     paths[8].write_bytes(b"")
     seen: list[Prediction] = []
     file = io.StringIO(newline="")
-    write_csv(net, find([tmp_path]), file, seen.append)
+    write_csv(net, find([tmp_path]).images, file, seen.append)
     assert [bool(said.error) for said in seen] == [row in (3, 8) for row in range(10)]
     header, *body = rows(file.getvalue())
     columns = [f"p({name})" for name in CLASSES]
@@ -123,7 +124,7 @@ def test_rows_come_as_they_are_made(
         return read(path)
 
     monkeypatch.setattr(net, "_read", reading)
-    write_csv(net, find(paths), file)
+    write_csv(net, find(paths).images, file)
     assert written == [1] * 4 + [5] * 4 + [9]
 
 
@@ -132,7 +133,7 @@ def test_names_in_csv(net: Classifier, tmp_path: Path) -> None:
     draw(*odd)
     out = tmp_path / "out.csv"
     with out.open("w", newline="", encoding="utf-8") as file:
-        write_csv(net, find(odd), file)
+        write_csv(net, find(odd).images, file)
     with out.open(newline="", encoding="utf-8") as file:
         table = list(csv.DictReader(file))
     assert [row["image"] for row in table] == [str(path) for path in odd]
@@ -143,7 +144,7 @@ def test_names_in_csv(net: Classifier, tmp_path: Path) -> None:
 def test_one_bad_image_alone(net: Classifier, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"junk")
     file = io.StringIO(newline="")
-    write_csv(net, find([tmp_path / "bad.png"]), file)
+    write_csv(net, find([tmp_path / "bad.png"]).images, file)
     assert len(rows(file.getvalue())) == 2
 
 
@@ -151,10 +152,65 @@ def test_tables_are_read_as_pools(net: Classifier, tmp_path: Path) -> None:
     draw(tmp_path / "1.png", tmp_path / "2.png")
     (tmp_path / "table.csv").write_text("image,label\n2.png,a\n1.png,b\n")
     file = io.StringIO(newline="")
-    write_csv(net, find([tmp_path / "table.csv"]), file)
+    write_csv(net, find([tmp_path / "table.csv"]).images, file)
     body = rows(file.getvalue())[1:]
     assert [row[0] for row in body] == ["2.png", "1.png"]
     assert body[0][1] == net.predict(tmp_path / "2.png")[0].label
+
+
+def test_all_that_holds_images_is_read(tmp_path: Path) -> None:
+    """Tables with and without labels, shards, a URL of one, a set by its name."""
+    draw(tmp_path / "1.png", tmp_path / "deep/2.png")
+    for name, text in (
+        ("a.csv", "image\n1.png\ngone.png\n"),
+        ("b.tsv", "class\tcategory\tfile\nx\ty\t1.png\n"),
+    ):
+        (tmp_path / name).write_text(text)
+    pq.write_table(
+        pa.table({"image": ["deep/2.png", "gone.png"], "class": ["x"] * 2, "target": [1] * 2}),
+        tmp_path / "paths.parquet",
+    )
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    data = (tmp_path / "1.png").read_bytes()
+    cells = [{"bytes": data, "path": None}, {"bytes": None, "path": None}]
+    (tmp_path / "set").mkdir()
+    pq.write_table(pa.table({"image": pa.array(cells, kind)}), tmp_path / "set/train.parquet")
+    (tmp_path / "set/README.md").write_text("about")
+
+    def contents(*data: str) -> list[tuple[str, bytes]]:
+        found = find(data).images
+        return [
+            (name, where if isinstance(where, bytes) else Path(str(where)).read_bytes())
+            if "gone" not in name
+            else (name, b"")
+            for name, where in found
+        ]
+
+    assert contents(f"{tmp_path}/a.csv") == [("1.png", data), ("gone.png", b"")]
+    assert contents(f"{tmp_path}/b.tsv") == [("1.png", data)]
+    other = (tmp_path / "deep/2.png").read_bytes()
+    assert contents(f"{tmp_path}/paths.parquet") == [("deep/2.png", other), ("gone.png", b"")]
+    rows_of_set = [("train.parquet#0", data), ("train.parquet#1", b"")]
+    for form in ("", "file://"):
+        assert contents(f"{form}{tmp_path}/set") == rows_of_set
+        assert contents(f"{form}{tmp_path}/set/train.parquet") == rows_of_set
+    assert len(contents("digits", f"{tmp_path}/deep")) == 1798
+    (left,) = find([f"{tmp_path}/set"]).skipped
+    assert left.name == "README.md"
+
+
+def test_a_folder_called_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw(tmp_path / "digits/1.png")
+    monkeypatch.chdir(tmp_path)
+    assert [name for name, _ in find(["./digits"]).images] == ["digits/1.png"]
+    assert [name for name, _ in find([Path("digits")]).images] == ["digits/1.png"]
+
+
+def test_images_are_found_by_their_names(tmp_path: Path) -> None:
+    draw(tmp_path / "deep/2.png")
+    (tmp_path / "table.csv").write_text("image;label\n2;\n3;\n")
+    found = list(find([tmp_path / "table.csv"]).images)
+    assert found == [("2", tmp_path / "deep/2.png"), ("3", tmp_path / "3")]
 
 
 def test_parquet_says_the_same(net: Classifier, tmp_path: Path) -> None:
@@ -162,8 +218,8 @@ def test_parquet_says_the_same(net: Classifier, tmp_path: Path) -> None:
     draw(*paths)
     paths[3].write_bytes(b"junk")
     text, binary = io.StringIO(newline=""), io.BytesIO()
-    write_csv(net, find([tmp_path]), text)
-    write_parquet(net, find([tmp_path]), binary)
+    write_csv(net, find([tmp_path]).images, text)
+    write_parquet(net, find([tmp_path]).images, binary)
     header, *body = rows(text.getvalue())
     table = pq.read_table(binary)
     assert table.column_names == header
@@ -183,6 +239,6 @@ def test_parquet_is_written_in_parts(
     draw(*(tmp_path / f"{number}.png" for number in range(5)))
     monkeypatch.setattr(predict, "ROWS", 2)
     file = io.BytesIO()
-    write_parquet(net, find([tmp_path]), file)
+    write_parquet(net, find([tmp_path]).images, file)
     assert pq.ParquetFile(file).num_row_groups == 3
     assert pq.read_table(file).num_rows == 5

@@ -29,6 +29,7 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     datasets.disable_progress_bars()
+    datasets.logging.set_verbosity_warning()
 
 
 def png(value: int) -> bytes:
@@ -174,7 +175,7 @@ def test_user_errors(tmp_path: Path, repository: Path) -> None:
     assert "'label' is no column of images" in user_error(f"hf:{repository}?image=label")
     assert "no split 'dev'; there are train" in user_error(f"hf:{repository}?split=dev")
     assert "cannot be loaded" in user_error(f"hf:{repository}:huge")
-    assert "cannot be loaded" in user_error(f"hf:{tmp_path}/nowhere")
+    assert "cannot be loaded" in user_error("hf:no such/name")
     shard(tmp_path / "set/train.parquet", 0, {"note": ["x", "y"]})
     assert "no column of labels (found: image, note)" in user_error(f"hf:{tmp_path}/set")
     shard(tmp_path / "two/a.parquet", 0, {"label": ["x", "y"]})
@@ -185,15 +186,16 @@ def test_user_errors(tmp_path: Path, repository: Path) -> None:
     assert "no images in a split of a known name (a, b)" in user_error(f"hf:{tmp_path}/two")
 
 
-def run(code: str, home: Path) -> str:
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(home)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
-    )
-    return done.stdout.strip()
-
-
-def test_an_id_without_network_is_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("setting", "why"),
+    [
+        ({"HF_HUB_OFFLINE": "1"}, "offline mode is enabled"),
+        ({"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"}, "Connection refused"),
+    ],
+)
+def test_an_id_without_network_is_one_line(
+    tmp_path: Path, setting: dict[str, str], why: str
+) -> None:
     code = """
 from fewlabels.errors import UserError
 from fewlabels.pool import Pool
@@ -202,9 +204,49 @@ try:
 except UserError as error:
     print(error)
 """
-    said = run(code, tmp_path)
-    assert said.startswith("hf:no-one/no-such-set:plain@main: cannot be loaded (")
-    assert "\n" not in said
+    environment = os.environ | {"HF_HOME": str(tmp_path)} | setting
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    (said,) = done.stdout.splitlines()
+    begin = "hf:no-one/no-such-set:plain@main: is not here yet, and cannot be downloaded; the hub"
+    assert said.startswith(f"{begin} cannot be reached (")
+    assert why in said
+    assert said.endswith("; check the connection")
+    assert done.stderr == ""  # the hub's client tells of each further attempt
+
+
+def test_what_is_here_is_read_without_the_hub(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what is set for that is as it was afterwards, also where it fails."""
+    import huggingface_hub
+
+    homes = (datasets.config, huggingface_hub.constants)
+    for home in homes:
+        monkeypatch.setattr(home, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    real, seen = datasets.load_dataset, []
+
+    def load(name: str, *arguments: Any, **options: Any) -> Any:
+        seen.append([home.HF_HUB_OFFLINE for home in homes])
+        if name == "x/z":
+            raise OSError("no such set")
+        return real(str(repository))
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    level = datasets.logging.get_verbosity()
+    assert level != datasets.logging.ERROR
+    pool = Pool.scan("hf:x/y")
+    assert len(pool) == 9
+    (note,) = pool.notes
+    assert note.startswith("hf:x/y: as it was downloaded before; the hub cannot be reached (")
+    assert "is not here yet" in user_error("hf:x/z")
+    assert seen == [[True, True]] * 2
+    assert [home.HF_HUB_OFFLINE for home in homes] == [False, False]
+    assert datasets.logging.get_verbosity() == level
+    assert Pool.scan(f"hf:{repository}").notes == ()  # nobody is asked for a folder
+    assert seen[2] == [False, False]
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,9 +299,29 @@ def test_hidden_labels_of_a_test_split_are_told(tmp_path: Path) -> None:
     assert pool.notes == ("2 images of test have no label: they train as unlabelled",)
 
 
+def test_numbers_without_names(tmp_path: Path) -> None:
+    shard(tmp_path / "set/train.parquet", 0, {"label": [0, 1, -1]})
+    pool = Pool.scan(f"hf:{tmp_path}/set")
+    assert pool.label.tolist() == [0, 1, -1]
+    assert pool.notes == (
+        "-1 is read as unlabelled (1 images); if it is a class, call it otherwise",
+    )
+    pool = Pool.scan(f"hf:{tmp_path}/set", to_train=False, task="regression")
+    assert pool.target is not None
+    assert pool.target[:, 0].tolist() == [0, 1, -1]
+
+
+def test_a_set_without_labels_may_be_joined(tmp_path: Path, repository: Path) -> None:
+    shard(tmp_path / "set/train.parquet", 0, {"note": ["x", "y"]})
+    pool = Pool.scan([f"hf:{tmp_path}/set", f"hf:{repository}?split=train"])
+    assert (pool.label >= 0).tolist() == [False, False, True, True, False, True]
+    said = "no column of labels (found: image, note): its images are unlabelled"
+    assert pool.notes == (said,)
+
+
 def test_several_labels_an_image(tmp_path: Path) -> None:
     kinds = {"tags": {"feature": ANIMALS, "_type": "List"}}
-    shard(tmp_path / "set/train.parquet", 0, {"tags": [[0, 1], [1], []]}, kinds)
+    shard(tmp_path / "set/train.parquet", 0, {"tags": [[0, 1], [1, -1], [-1]]}, kinds)
     pool = Pool.scan(f"hf:{tmp_path}/set", to_train=False)
     assert pool.task == "multi"
     assert [pool.label_text(row) for row in range(3)] == ["ant|zebra", "ant", "|"]

@@ -122,6 +122,35 @@ def test_a_file_that_two_name_is_there_once_with_what_either_knows(tmp_path: Pat
     assert [pool.source.read(row) for row in range(4)] == [b"a", b"b", b"c", b"d"]
 
 
+def test_groups_that_share_a_file_are_one(tmp_path: Path) -> None:
+    for name in "abcdef":
+        write(tmp_path / f"{name}.png", name.encode())
+    rows = "a.png,ant,g\nb.png,ant,g\nc.png,bee,h\nd.png,bee,\n"
+    one = write(tmp_path / "one.csv", b"image,label,group\n" + rows.encode())
+    rows = "a.png,ant,x\nc.png,bee,x\ne.png,bee,x\nf.png,ant,y\n"
+    two = write(tmp_path / "two.csv", b"image,label,group\n" + rows.encode())
+    for tables in ([one, two], [two, one]):
+        pool = Pool.scan(tables)
+        assert pool.group is not None
+        of = {pool.source.name(row)[0]: int(pool.group[row]) for row in range(len(pool))}
+        assert of["a"] == of["b"] == of["c"] == of["e"]  # g and h through x
+        assert len({of[name] for name in "adf"}) == 3
+    three = write(tmp_path / "three.csv", b"image,label,group\nd.png,bee,z\nf.png,ant,z\n")
+    pool = Pool.scan([one, two, three])
+    assert pool.group is not None
+    assert len(set(pool.group.tolist())) == 2  # and d and f through z
+
+
+def test_groups_that_become_one_over_two_splits_are_told(tmp_path: Path) -> None:
+    for name in "abcd":
+        write(tmp_path / f"{name}.png", name.encode())
+    rows = b"a.png,ant,train,g\nb.png,bee,train,\nc.png,ant,,g\n"
+    one = write(tmp_path / "one.csv", b"image,label,split,group\n" + rows)
+    two = write(tmp_path / "two.csv", b"image,label,split,group\nc.png,ant,,x\nd.png,ant,test,x\n")
+    with pytest.raises(UserError, match=r"a\.png and d\.png have the same group, but one is in"):
+        Pool.scan([one, two])
+
+
 def test_a_file_with_two_labels_or_splits_is_told(tmp_path: Path) -> None:
     write(tmp_path / "photos/ant/a.png", b"a")
     write(tmp_path / "photos/bee/b.png", b"b")

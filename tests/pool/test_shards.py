@@ -170,7 +170,9 @@ def test_user_errors(tmp_path: Path) -> None:
 def test_user_errors_of_folders(tmp_path: Path) -> None:
     shard(tmp_path / "train.parquet", ["a", "b"])
     shard(tmp_path / "test.parquet", ["a", None])
-    assert "test.parquet: row 1 is in test but has no label" in user_error(tmp_path)
+    assert Pool.scan(tmp_path).notes == (
+        "1 images of test have no label: they train as unlabelled",
+    )
     shard(tmp_path / "test.parquet", ["a", "c"])
     assert "class 'c' is in test" in user_error(tmp_path)
     pq.write_table(pa.table({"image": ["x.png"], "label": ["a"]}), tmp_path / "test.parquet")
@@ -207,6 +209,52 @@ def test_several_labels(tmp_path: Path) -> None:
         Pool.scan(file)
     shard(file, [["x"], ["y"]])  # one each, and still a list
     assert Pool.scan(file, to_train=False).task == "multi"
+
+
+def test_a_local_copy_of_a_set_with_hidden_labels(tmp_path: Path) -> None:
+    """As `hf:` reads it: what has no label trains, and a note says so."""
+    for names, note in (
+        (NAMES, ()),
+        (None, ("-1 is read as unlabelled (3 images); if it is a class, call it otherwise",)),
+    ):
+        shard(tmp_path / "train.parquet", [0, 1, -1], names)
+        shard(tmp_path / "test.parquet", [-1, -1], names)
+        pool = Pool.scan(tmp_path)
+        assert pool.split.tolist() == ["train"] * 5
+        assert (pool.label >= 0).tolist() == [False, False, True, True, False]
+        hidden = "2 images of test have no label: they train as unlabelled"
+        assert pool.notes == (*note, hidden)
+
+
+def test_minus_one_is_the_same_in_all_shards(tmp_path: Path) -> None:
+    shard(tmp_path / "train-0.parquet", [1, -1])  # alone it were a sign
+    shard(tmp_path / "train-1.parquet", [0, 1])
+    assert Pool.scan(tmp_path).label.tolist() == [1, -1, 0, 1]
+    shard(tmp_path / "train-1.parquet", [-1, 1])
+    assert Pool.scan(tmp_path).classes == ("-1", "1")
+    # numbers keep their sign
+    pool = Pool.scan(tmp_path, to_train=False, task="regression")
+    assert pool.target is not None
+    assert pool.target[:, 0].tolist() == [1, -1, -1, 1]
+
+
+def test_a_class_that_is_declared_as_minus_one(tmp_path: Path) -> None:
+    shard(tmp_path / "train.parquet", [0, 1, 2, -1], ["-1", "0", "1"])
+    pool = Pool.scan(tmp_path)
+    assert (pool.classes, pool.label.tolist(), pool.notes) == (("-1", "0", "1"), [0, 1, 2, -1], ())
+
+
+def test_shards_without_labels_may_be_joined(tmp_path: Path) -> None:
+    cells = [{"bytes": b"x", "path": None}] * 2
+    pq.write_table(pa.table({"image": pa.array(cells, IMAGE)}), tmp_path / "bare.parquet")
+    said = "no column 'label' (found: image)"
+    assert user_error(tmp_path / "bare.parquet").endswith(
+        f"no labelled training image among 2; {said}"
+    )
+    shard(tmp_path / "more.parquet", ["a", "b"])
+    pool = Pool.scan([tmp_path / "bare.parquet", tmp_path / "more.parquet"])
+    assert pool.label.tolist() == [-1, -1, 0, 1]
+    assert pool.notes == (f"{said}: its images are unlabelled",)
 
 
 def test_numbers(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,72 @@ def test_without_split_column(folder: Path) -> None:
     assert pool.group is None
 
 
+def test_what_has_no_label_trains_whatever_its_split(folder: Path) -> None:
+    text = "image,label,split\n../a.png,1,train\n../b.png,,test\n../c.png,0,test\n../d.png,,val\n"
+    pool = Pool.scan(csv_file(folder, text), to_train=False)
+    assert pool.split.tolist() == ["train", "train", "test", "train"]
+    assert pool.notes == (
+        "1 images of val have no label: they train as unlabelled",
+        "1 images of test have no label: they train as unlabelled",
+    )
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "parquet of text"])
+def test_minus_one_is_unlabelled(folder: Path, kind: str) -> None:
+    def scan(labels: list[int], task: str | None = None) -> Pool:
+        images = [f"../{name}.png" for name in "abcdef"[: len(labels)]]
+        if kind == "csv":
+            lines = [f"{image},{label}" for image, label in zip(images, labels, strict=True)]
+            path = csv_file(folder, "\n".join(["image,label", *lines]))
+        else:
+            path = folder / "labels.parquet"
+            texts = labels if kind == "parquet" else [str(label) for label in labels]
+            pq.write_table(pa.table({"image": images, "label": texts}), path)
+        return Pool.scan(path, to_train=False, task=task)
+
+    pool = scan([0, -1, 1, -1])
+    assert (pool.classes, pool.label.tolist()) == (("0", "1"), [0, -1, 1, -1])
+    assert pool.notes == (
+        "-1 is read as unlabelled (2 images); if it is a class, call it otherwise",
+    )
+    pool = scan([1, -1, 1])  # a sign
+    assert (pool.classes, pool.label.tolist()) == (("-1", "1"), [1, 0, 1])
+    assert pool.notes == ()
+    assert scan([-1, -1]).label.tolist() == [-1, -1]
+    pool = scan([0, -1, 1], "regression")
+    assert pool.target is not None
+    assert pool.target[:, 0].tolist() == [0, -1, 1]
+    assert pool.notes == ()
+
+
+def test_minus_one_among_declared_names(folder: Path) -> None:
+    def scan(names: list[str], labels: list[int]) -> Pool:
+        images = [f"../{name}.png" for name in "abcdef"[: len(labels)]]
+        features = {"label": {"names": names, "_type": "ClassLabel"}}
+        about = json.dumps({"info": {"features": features}})
+        table = pa.table({"image": images, "label": labels})
+        pq.write_table(table.replace_schema_metadata({"huggingface": about}), folder / "t.parquet")
+        return Pool.scan(folder / "t.parquet", to_train=False)
+
+    pool = scan(["0", "1"], [1, -1, 1])
+    assert (pool.classes, pool.label.tolist(), pool.notes) == (("1",), [0, -1, 0], ())
+    pool = scan(["-1", "0", "1"], [0, 1, 2, -1])  # one of them is called so
+    assert (pool.classes, pool.label.tolist(), pool.notes) == (("-1", "0", "1"), [0, 1, 2, -1], ())
+
+
+def test_a_table_without_labels_may_be_joined(folder: Path) -> None:
+    path = csv_file(folder, "image\n../a.png\n../b.png\n")
+    said = "no column 'label' (found: image)"
+    with pytest.raises(UserError) as error:
+        Pool.scan(path)
+    assert str(error.value) == f"{path}: no labelled training image among 2; {said}"
+    pq.write_table(pa.table({"image": ["../c.png"]}), folder / "t.parquet")
+    (folder / "more.csv").write_text("image,label\n../d.png,x\n../e.png,y\n")
+    pool = Pool.scan([path, folder / "t.parquet", folder / "more.csv"])
+    assert pool.label.tolist() == [-1, -1, -1, 0, 1]
+    assert pool.notes == (f"{said}: its images are unlabelled",)
+
+
 def test_missing_files_and_repeated_rows_are_skipped_with_their_line(folder: Path) -> None:
     text = "image,label\n../a.png,1\n../x.png,1\n../b.png,0\n../tables/../a.png,1\n../b.svg,1\n"
     (folder.parent / "b.svg").touch()
@@ -86,7 +153,6 @@ def test_missing_files_and_repeated_rows_are_skipped_with_their_line(folder: Pat
             "image,label,split,group\n../a.png,1,train,g\n../b.png,0,train,h\n../c.png,1,test,g\n",
             "line 2 and line 4 have the same group, but one is in train and one in test",
         ),
-        ("image,label,split\n../a.png,1,train\n../b.png,,test\n", "line 3 is in test but has no"),
         ("image,label\n../a.png,1\n../b.png,0\n../a.png,0\n", "two labels: 1 (line 2) and 0 (line"),
         ("image,label,split\n../a.png,1,train\n../a.png,1,test\n", "two splits: train (line 2)"),
         ("image,label\n../x.png,1\n../y.png,0\n", "none of the 2 images exists"),

@@ -19,7 +19,7 @@ from fewlabels.errors import UserError, one_line
 from fewlabels.models.from_timm import wordnet
 from fewlabels.pixels import cache
 from fewlabels.pool.overlay import with_stored_labels
-from fewlabels.pool.pool import Pool, Skipped
+from fewlabels.pool.pool import DataNames, Pool, Skipped
 from fewlabels.training.folder import RunFolder
 
 # as `splits.parquet` says: what the run has learnt from, and what it was chosen by
@@ -57,7 +57,7 @@ class Judges:
 
 
 def find(
-    run: Path, classes: tuple[str, ...], size: int, data: str | None, count: Progress
+    run: Path, classes: tuple[str, ...], size: int, data: DataNames | None, count: Progress
 ) -> Judges:
     """The images of DATA that have a label, decoded at `size`: its test images, or all where it has
     none; without DATA those of the run. UserError where there are none."""
@@ -73,7 +73,8 @@ def find(
         if (test := mine & (pool.split == "test")).any():
             mine = test
     if not mine.any():
-        raise UserError(f"{data or run}: has no labelled images to be asked about")
+        where = run if data is None else pool.origin
+        raise UserError(f"{where}: has no labelled images to be asked about")
     pool = pool.take(np.flatnonzero(mine))
     digest = cache.fingerprint(pool.source, progress=lambda done, of: count("reading", done, of))
     pixels = cache.build(

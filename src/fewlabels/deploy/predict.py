@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain, islice, tee
 from pathlib import Path
 from typing import IO, Any
@@ -10,64 +11,70 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fewlabels.deploy.classifier import Classifier, Picture, Prediction
-from fewlabels.errors import UserError, one_line
+from fewlabels.errors import UserError
+from fewlabels.pool import shards, table
 from fewlabels.pool.folder import walk
-from fewlabels.pool.pool import Pool
+from fewlabels.pool.pool import Pool, Skipped, is_path
+from fewlabels.pool.source import Source
 
-DIGITS = Path("digits")
 ROWS = 10_000  # of a table that are written together
 
 Count = Callable[[Prediction], None]  # hears each prediction that has been written
 
 
-def find(paths: Sequence[Path]) -> Iterator[tuple[str, Picture]]:
-    """The images that `paths` name, with their names: files, folders with all that lies in them,
-    and tables (CSV, Parquet, digits) as `Pool.scan` reads them.
+@dataclass(frozen=True)
+class Found:
+    """Images with their names, and what was left out beside them."""
 
-    UserError, at once, for a path that does not exist or a folder without images.
+    images: Iterator[tuple[str, Picture]]
+    skipped: tuple[Skipped, ...] = ()
+
+
+def find(data: Sequence[str | Path]) -> Found:
+    """The images that `data` name, whether labelled or not: files, folders with all that lies in
+    them, tables, and what else `Pool.scan` takes.
+
+    Each row of a table counts, also where its file does not exist. UserError, at once, for a path
+    that does not exist or a folder without images.
     """
-    return chain.from_iterable([_images(path) for path in paths])
+    found = [_found(one) for one in data]
+    skipped = tuple(item for each in found for item in each.skipped)
+    return Found(chain.from_iterable(each.images for each in found), skipped)
 
 
-def _images(path: Path) -> Iterator[tuple[str, Picture]]:
-    if path == DIGITS and not path.exists():
-        return _rows(Pool.scan("digits"))
-    if path.suffix.lower() == ".csv" and path.is_file():
-        return _listed(path)
-    if path.suffix.lower() == ".parquet" and path.is_file():
-        return _rows(Pool.scan(path, to_train=False))
+def _found(data: str | Path) -> Found:
+    if not is_path(str(data)) and not isinstance(data, Path):
+        return _scanned(data)
+    path = Path(data)
+    kind = path.suffix.lower()
     if path.is_dir():
         inside = walk(path)
-        if not inside.images and any(name.lower().endswith(".parquet") for name in inside.others):
-            return _rows(Pool.scan(path, to_train=False))
-        if not inside.images:
-            raise UserError(f"{path}: no images in this folder")
-        return ((str(path / name), path / name) for name in inside.images)
+        if inside.images:
+            return Found((str(path / name), path / name) for name in inside.images)
+        if any(name.lower().endswith(".parquet") for name in inside.others):
+            return _scanned(path)
+        raise UserError(f"{path}: no images in this folder")
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
-    return iter([(str(path), path)])
+    if kind in (".csv", ".tsv"):
+        return Found(table.listed(path, table.read_csv(path, ("image",))))
+    if kind == ".parquet":
+        listed = shards.names_files(path)
+        return _scanned(path) if listed is None else Found(listed)
+    return Found(iter([(str(path), path)]))
 
 
-def _rows(pool: Pool) -> Iterator[tuple[str, Picture]]:
-    for row in range(len(pool)):
+def _scanned(data: str | Path) -> Found:
+    pool = Pool.scan(data, to_train=False)
+    return Found(_rows(pool.source), pool.skipped)
+
+
+def _rows(source: Source) -> Iterator[tuple[str, Picture]]:
+    for row in range(len(source)):
         try:
-            yield pool.source.name(row), pool.source.read(row)
-        except OSError:  # it vanished since the table was read
-            yield pool.source.name(row), b""
-
-
-def _listed(table: Path) -> Iterator[tuple[str, Picture]]:
-    """The column `image` of a CSV; nobody needs labels to predict."""
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            if "image" not in (rows.fieldnames or ()):
-                raise UserError(f"{table}: has no column 'image'")
-            names = [row["image"] or "" for row in rows]
-    except (UnicodeDecodeError, csv.Error) as error:
-        reason = one_line(error)
-        raise UserError(f"{table}: cannot be read as CSV in UTF-8 ({reason})") from error
-    return ((name, table.parent / name) for name in names)
+            yield source.name(row), source.read(row)
+        except OSError:  # there is none in this row, or its file vanished: no image can be read
+            yield source.name(row), b""
 
 
 def write_csv(

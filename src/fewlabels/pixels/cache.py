@@ -27,7 +27,7 @@ from fewlabels.pixels import cache_folder
 from fewlabels.pixels.cache_folder import default_folder
 from fewlabels.pixels.decode import Square
 from fewlabels.pixels.decoded import Decoded, Pixels, decoded
-from fewlabels.pool.source import Source, content_digest
+from fewlabels.pool.source import Source, content_digest, slowness
 from fewlabels.pool.threads import THREADS, each
 
 VERSION = 4  # counts up when the same bytes give other pixels: `square`, the file itself
@@ -106,6 +106,7 @@ def build(
             f"{cache_folder.in_words(task.bytes)} could be made in {folder} ({why}); set "
             "FEWLABELS_CACHE to another folder, or --cache-limit to more"
         )
+        note = "; ".join(filter(None, (note, slowness(source))))
         for _ in task.decode(np.flatnonzero(~task.known)):
             pass
     reasons = tuple(task.reason)

@@ -14,7 +14,6 @@ ALSO = {
     "split": "",
     "group": "",
 }
-NEEDED = ("image", "label")
 
 
 @dataclass(frozen=True)
@@ -24,6 +23,7 @@ class Columns:
     at: dict[str, int]
     name: dict[str, str]
     notes: tuple[str, ...]  # which names were taken for others, and which columns are not used
+    unlabelled: str = ""  # that there is no column of labels
 
     @property
     def others(self) -> list[str]:
@@ -31,18 +31,20 @@ class Columns:
         return [name for what, name in self.name.items() if what != "image"]
 
 
-def find_columns(path: object, header: Sequence[str]) -> Columns:
-    """The columns of a table with these names.
+def find_columns(
+    path: object, header: Sequence[str], wanted: Sequence[str] = tuple(ALSO)
+) -> Columns:
+    """The columns of a table with these names, those of `ALSO` that are wanted.
 
-    Case, spaces, `-` and `_` make no difference. Raises UserError where a column that is needed is
-    not there, or where it may be one of several.
+    Case, spaces, `-` and `_` make no difference. Raises UserError where there are no images, or
+    where a column may be one of several.
     """
     names = [_plain(name) for name in header]
     at: dict[str, int] = {}
     notes = []
-    for column, others in ALSO.items():
+    for column in wanted:
         found = [n for n, name in enumerate(names) if name == column]
-        found = found or [n for n, name in enumerate(names) if name in others.split()]
+        found = found or [n for n, name in enumerate(names) if name in ALSO[column].split()]
         if len(found) > 1:
             said = " and ".join(repr(header[n]) for n in found)
             raise UserError(
@@ -53,17 +55,25 @@ def find_columns(path: object, header: Sequence[str]) -> Columns:
             at[column] = found[0]
             if names[found[0]] != column:
                 notes.append(f"the column {header[found[0]]!r} is read as {column}")
-        elif column in NEEDED:
-            there = ", ".join(name.strip() for name in header) or "none"
+        elif column == "image":
             raise UserError(
-                f"{path}: no column {column!r} (found: {there}); the first line of a table names "
-                "its columns, image,label[,split][,group]"
+                f"{path}: {_absent(column, header)}; the first line of a table names its columns, "
+                "image[,label][,split][,group]"
             )
+    unlabelled = "" if "label" in at else _absent("label", header)
+    if unlabelled:
+        notes.append(f"{unlabelled}: its images are unlabelled")
     used = set(at.values())
     spare = [repr(header[n]) for n in range(len(header)) if n not in used and _is_named(names[n])]
     if spare:
         notes.append(f"not used: {'column' if len(spare) == 1 else 'columns'} {', '.join(spare)}")
-    return Columns(at, {column: header[n] for column, n in at.items()}, tuple(notes))
+    names_of = {column: header[n] for column, n in at.items()}
+    return Columns(at, names_of, tuple(notes), unlabelled)
+
+
+def _absent(column: str, header: Sequence[str]) -> str:
+    there = ", ".join(name.strip() for name in header) or "none"
+    return f"no column {column!r} (found: {there})"
 
 
 def names_images(header: Sequence[str]) -> bool:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ from fewlabels.pool import address
 from fewlabels.pool.labels import BAR
 from fewlabels.pool.pool import SPLIT_NAMES, UNLABELLED_NAMES, Pool, Skipped, assemble
 from fewlabels.pool.source import Joined
-from fewlabels.pool.table import number_groups
-from fewlabels.pool.texts import as_texts, told
+from fewlabels.pool.table import number_groups, sides, without_hidden
+from fewlabels.pool.texts import Texts, as_texts, told
 
 FORM = "hf:<id>[:config][@revision]"
 OPTIONS = ("image", "label", "group", "split")
+ANSWER = 5.0  # seconds in which the hub says whether it is there
 WITHOUT_LABELS = (*UNLABELLED_NAMES, "unsupervised")
 
 
@@ -30,7 +32,7 @@ def scan(data: str, task: str | None = None) -> Pool:
     """
     body, options = address.parse(data)
     address.need_known(data, options, OPTIONS)
-    splits = _load(data, body)
+    splits, away = _load(data, body)
     if "split" in options:
         if options["split"] not in splits:
             raise UserError(f"{data}: no split {options['split']!r}; there are {', '.join(splits)}")
@@ -38,43 +40,49 @@ def scan(data: str, task: str | None = None) -> Pool:
     features = next(iter(splits.values())).features
     image = _image_column(data, features, options.get("image"))
     label = _label_column(data, features, options.get("label"))
+    absent = "" if label else f"no column of labels (found: {', '.join(features)})"
     if "group" in options and options["group"] not in features:
         raise _no_column(data, options["group"], features)
 
     sources: list[HubImages] = []
     labels: list[str] = []
-    sides: list[str] = []
+    words: list[str] = []
     groups: list[str] = []
     skipped: list[Skipped] = []
-    notes: list[str] = []
     for name, split in splits.items():
-        side = "" if len(splits) == 1 else SPLIT_NAMES.get(name.casefold())
+        word = "" if len(splits) == 1 else SPLIT_NAMES.get(name.casefold())
         unlabelled = name.casefold() in WITHOUT_LABELS
-        if side is None and not unlabelled:
+        if word is None and not unlabelled:
             skipped.append(Skipped(name, "no split that is known; name it: ?split=" + name))
             continue
-        own = [""] * len(split) if unlabelled else _labels(data, split, label)
+        nothing = [""] * len(split)
         sources.append(HubImages.of(name, split, image))
-        labels += own
-        sides += [side or "" if text else "train" for text in own]
-        if side in ("val", "test") and (hidden := own.count("")):
-            notes.append(f"{hidden:,} images of {name} have no label: they train as unlabelled")
-        groups += _texts(split, options["group"]) if "group" in options else [""] * len(own)
+        labels += nothing if unlabelled or not label else _labels(data, split, label)
+        words += [word or ""] * len(split)
+        groups += _texts(split, options["group"]) if "group" in options else nothing
     if not labels:
         raise UserError(
             f"{data}: no images in a split of a known name ({', '.join(splits)}); "
             "name one: ?split=…"
         )
+    text = as_texts(labels)
+    notes: tuple[str, ...] = (f"{absent}: its images are unlabelled",) if absent else ()
+    if away:
+        notes += (f"{data}: as it was downloaded before; {away}",)
+    if label and not _class_names(features[label]):
+        text, hidden = without_hidden(text, task)
+        notes += hidden
+    side, moved = sides(as_texts(words), text, str)
     return assemble(
         data,
         Joined(tuple(sources)),
-        labels,
-        sides,
+        Texts(text),
+        side,
         group=number_groups(as_texts(groups)),
         skipped=skipped,
-        hint=f"the column {label} is empty",
+        hint=absent or f"the column {label} is empty",
         task=task,
-        notes=notes,
+        notes=(*notes, *moved),
     )
 
 
@@ -108,8 +116,9 @@ class HubImages:
         raise OSError("the data set has no image in this row")
 
 
-def _load(data: str, body: str) -> dict[str, Any]:
-    """{split: datasets.Dataset}; downloaded once, by `datasets` into its own cache."""
+def _load(data: str, body: str) -> tuple[dict[str, Any], str]:
+    """{split: datasets.Dataset}; downloaded once, by `datasets` into its own cache. And why the hub
+    was not asked for it, "" where it was."""
     try:
         import datasets
     except ImportError:
@@ -119,13 +128,59 @@ def _load(data: str, body: str) -> dict[str, Any]:
     parts = re.fullmatch(r"([^:@]+)(?::([^@]+))?(?:@(.+))?", body)
     if parts is None:
         raise UserError(f"{data}: write {FORM}")
+    away = "" if Path(parts[1]).is_dir() else _unreachable(parts[1])
     try:
-        return dict(datasets.load_dataset(parts[1], parts[2], revision=parts[3]))
+        with _settings(offline=bool(away)):
+            return dict(datasets.load_dataset(parts[1], parts[2], revision=parts[3])), away
     except Exception as error:  # of `datasets`, of the hub's client, of its HTTP library, …
+        if away:
+            raise UserError(
+                f"{data}: is not here yet, and cannot be downloaded; {away}; check the connection"
+            ) from error
         raise UserError(
             f"{data}: cannot be loaded ({one_line(error)}); check the name ({FORM}) and the "
             "connection"
         ) from error
+
+
+def _unreachable(name: str) -> str:
+    """Why the hub cannot be asked for a set; "" where it answers, whatever it says.
+
+    Asked once: `datasets` itself would try for half a minute, and tell of each attempt.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        HfApi().dataset_info(name, timeout=ANSWER)
+    except (HfHubHTTPError, ValueError):  # no such set, or no such name: `datasets` tells more
+        return ""
+    except Exception as error:  # of its HTTP library
+        return f"the hub cannot be reached ({one_line(error)})"
+    return ""
+
+
+@contextmanager
+def _settings(offline: bool) -> Iterator[None]:
+    """For one call: the libraries' loggers tell errors only; `offline`, as HF_HUB_OFFLINE=1."""
+    import datasets
+    import huggingface_hub
+
+    homes: tuple[Any, ...] = (datasets.config, huggingface_hub.constants)
+    loggers: tuple[Any, ...] = (datasets.logging, huggingface_hub.logging)
+    before = [home.HF_HUB_OFFLINE for home in homes]
+    levels = [logger.get_verbosity() for logger in loggers]
+    try:
+        for home in homes:
+            home.HF_HUB_OFFLINE |= offline
+        for logger in loggers:
+            logger.set_verbosity_error()
+        yield
+    finally:
+        for home, value in zip(homes, before, strict=True):
+            home.HF_HUB_OFFLINE = value
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.set_verbosity(level)
 
 
 def _image_column(data: str, features: Any, asked: str | None) -> str:
@@ -140,11 +195,13 @@ def _image_column(data: str, features: Any, asked: str | None) -> str:
 
 
 def _label_column(data: str, features: Any, asked: str | None) -> str:
-    """The column asked for; or the only one of classes; or else the column named label."""
+    """The column asked for; or the only one of classes; or else the column named label; "" where
+    there is none."""
     if asked is not None and asked not in features:
         raise _no_column(data, asked, features)
     found = [name for name, kind in features.items() if _class_names(kind)]
-    return asked or _only(data, "label", found or [n for n in features if n == "label"], features)
+    found = found or [name for name in features if name == "label"]
+    return asked or (_only(data, "label", found, features) if found else "")
 
 
 def _only(data: str, what: str, found: list[str], features: Any) -> str:
@@ -172,18 +229,19 @@ def _class_names(kind: Any) -> list[str]:
 
 
 def _labels(data: str, split: Any, column: str) -> list[str]:
-    """Labels as text [N]; "" where one is null or -1, and a bar after each of several."""
+    """Labels as text [N]; "" where one is null, and where names are declared also where one is -1;
+    a bar after each of several."""
     names = _class_names(split.features[column])
     if not names:
         try:
-            return ["" if text == "-1" else text for text in _texts(split, column)]
+            return _texts(split, column)
         except pa.ArrowException:
             kind = split.features[column]
             raise UserError(f"{data}: the column {column!r} is {kind}, no label") from None
 
     def text(value: int | list[int] | None) -> str:
         if isinstance(value, list):
-            return "".join(names[number] + BAR for number in value) or BAR
+            return "".join(names[number] + BAR for number in value if number >= 0) or BAR
         return "" if value is None or value < 0 else names[value]
 
     return [text(value) for batch in _batches(split, column) for value in batch.to_pylist()]

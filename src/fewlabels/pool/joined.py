@@ -2,11 +2,13 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from fewlabels.errors import UserError
 from fewlabels.pool.pool import MULTI, REGRESSION, SINGLE, Pool, Skipped, assemble
@@ -16,17 +18,16 @@ from fewlabels.pool.source import Files, Joined, ParquetImages, Source, Subset
 def join(pools: Sequence[Pool]) -> Pool:
     """One Pool of the images of all, one pool after the other; N below. Raises UserError.
 
-    Classes are the union, groups stay apart, and what is still to be split stays so. An image's
-    name begins with its pool's where another pool has the same name. A file that two pools name is
-    there once, with what either knows of it; copies in files of their own stay.
+    Classes are the union, and what is still to be split stays so. An image's name begins with its
+    pool's where another pool has the same name. A file that two pools name is there once, with what
+    either knows of it; copies in files of their own stay. Groups stay apart, but for those that
+    such a file belongs to: they are one.
     """
     _need_apart(pools)
     sizes = [len(pool) for pool in pools]
     of = np.repeat(np.arange(len(pools)), sizes)  # [N] the number of a row's pool
     label = np.concatenate([_label_texts(pool) for pool in pools])  # [N] "" = unlabelled
     split = np.concatenate([pool.split for pool in pools])
-    group = _groups(pools)
-    grouped = np.repeat([pool.group is not None for pool in pools], sizes)
     source = Joined(tuple(pool.source for pool in pools))
     again: dict[int, int] = {}  # row -> the row of another pool before it that is the same file
 
@@ -40,11 +41,9 @@ def join(pools: Sequence[Pool]) -> Pool:
                 _need_same(where, "splits", split[before], split[row])
             split[before] = split[before] or split[row]
         label[before] = label[before] or label[row]
-        if group is not None and grouped[row] and not grouped[before]:
-            group[before] = group[row]
-            grouped[before] = True
         again[row] = before
 
+    group = _groups(pools, again)
     words = _words(pools)
     skipped = [
         Skipped(f"{word}/{one.name}", one.reason)
@@ -148,17 +147,25 @@ def _label_texts(pool: Pool) -> NDArray[np.object_]:
     return np.array([pool.label_text(row) for row in range(len(pool))], dtype=np.object_)
 
 
-def _groups(pools: Sequence[Pool]) -> NDArray[np.int64] | None:
-    """Group numbers [N], different in different pools; None if no pool has any."""
+def _groups(pools: Sequence[Pool], again: Mapping[int, int]) -> NDArray[np.int64] | None:
+    """Group numbers [N]; None if no pool has any.
+
+    They differ from pool to pool, but for groups that share a file, rows of `again`: these are one,
+    since what a pool ties stays together.
+    """
     if all(pool.group is None for pool in pools):
         return None
     found: list[NDArray[np.int64]] = []
-    start = 0
+    count = 0
     for pool in pools:
         own = np.arange(len(pool)) if pool.group is None else pool.group
-        found.append(own + start)
-        start += int(own.max(initial=-1)) + 1
-    return np.concatenate(found)
+        found.append(own + count)
+        count += int(own.max(initial=-1)) + 1
+    group = np.concatenate(found)
+    links = group[list(again)], group[list(again.values())]
+    graph = coo_array((np.ones(len(again), np.bool_), links), shape=(count, count))
+    one: NDArray[np.int64] = connected_components(graph, directed=False)[1].astype(np.int64)
+    return one[group]
 
 
 def _words(pools: Sequence[Pool]) -> list[str]:

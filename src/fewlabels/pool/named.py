@@ -21,10 +21,11 @@ import numpy as np
 import platformdirs
 
 from fewlabels.errors import UserError, one_line
-from fewlabels.pool import address
+from fewlabels.pool import address, table
 from fewlabels.pool.address import ROOT, TORCHVISION
 from fewlabels.pool.pool import Pool, assemble
 from fewlabels.pool.source import Joined
+from fewlabels.pool.texts import as_texts
 
 # Constructed like the others, but without one class an image: attributes, boxes, pairs, films, …
 OTHER_TASKS = {
@@ -107,20 +108,18 @@ def scan(data: str, task: str | None = None) -> Pool:
     sources: list[NamedImages] = []
     labels: list[str] = []
     split: list[str] = []
-    notes: list[str] = []
-    for side, own in sides:
+    for name_of, own in sides:
         rows = _opened(data, kind, root, own)
-        sources.append(NamedImages(side or "image", rows, root, "loader" in parameters))
-        texts = [""] * len(rows) if side == UNLABELLED else _labels(data, rows)
-        labels += texts
-        split += [side if text else "train" for text in texts]
-        if side in ("val", "test") and (hidden := texts.count("")):
-            notes.append(f"{hidden:,} images of {side} have no label: they train as unlabelled")
+        sources.append(NamedImages(name_of or "image", rows, root, "loader" in parameters))
+        hidden = name_of == UNLABELLED
+        labels += [""] * len(rows) if hidden else _labels(data, rows)
+        split += ["train" if hidden else name_of] * len(rows)
+    side, notes = table.sides(as_texts(split), as_texts(labels), str)
     return assemble(
         data,
         Joined(tuple(sources)),
         labels,
-        split,
+        side,
         mirror=name not in WRITTEN,
         task=task,
         notes=notes,

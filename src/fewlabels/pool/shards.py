@@ -2,15 +2,14 @@
 
 import json
 import re
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fewlabels.errors import UserError, one_line
-from fewlabels.pool.columns import Columns, find_columns
+from fewlabels.pool.columns import ALSO, Columns, find_columns
 from fewlabels.pool.folder import Listing, unread_format
 from fewlabels.pool.labels import BAR
 from fewlabels.pool.pool import (
@@ -23,7 +22,7 @@ from fewlabels.pool.pool import (
 )
 from fewlabels.pool.remote_file import RemoteFile, RemoteFolder
 from fewlabels.pool.source import ParquetImages, open_parquet
-from fewlabels.pool.table import Rows, from_rows, number_groups, sides
+from fewlabels.pool.table import Rows, from_rows, listed, number_groups, sides, without_hidden
 from fewlabels.pool.texts import TEXT, Texts, is_list, repeated, starts, told
 
 
@@ -35,9 +34,17 @@ def scan_file(path: Path | RemoteFile, task: str | None = None) -> Pool:
             raise UserError(
                 f"{path}: a table of paths; behind a URL, images must be in the Parquet"
             )
-        rows, notes = _path_rows(path, schema, task)
-        return from_rows(path, rows, task, notes)
+        return from_rows(path, _path_rows(path, schema, task), task)
     return _scan_images(str(path), {path.name: path}, [""], (), task)
+
+
+def names_files(path: Path) -> Iterator[tuple[str, Path]] | None:
+    """All images that a table of paths names, as `listed`; None where the images are in the
+    file."""
+    schema = _schema(path)
+    if _holds_images(path, schema):
+        return None
+    return listed(path, _path_rows(path, schema, None, ("image",)))
 
 
 def scan_folder(root: Path | RemoteFolder, listing: Listing, task: str | None = None) -> Pool:
@@ -80,10 +87,12 @@ def _scan_images(
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    names, labels, groups, split = [], [], [], []
+    names, labels, groups, splits = [], [], [], []
     begins = [0]  # the first row of each file
     notes: dict[str, None] = {}
+    hints: dict[str, None] = {}
     image = ""
+    declared = False  # whether a file names its classes
     for (below, file), word in zip(files.items(), words, strict=True):
         schema = _schema(file)
         columns = find_columns(file, schema.names)
@@ -95,18 +104,19 @@ def _scan_images(
         image = columns.name["image"]
         # Pixels are not read: a column, and a field of a struct, is stored apart.
         table = _read(file, [f"{image}.path", *columns.others])
-        texts = _texts(file, table, columns, task)
+        texts, named = _texts(file, table, columns, task)
+        declared |= named
         paths = pc.fill_null(table.column(image).combine_chunks().field("path").cast(TEXT), "")
         shard = pa.scalar(below, TEXT)
         names.append(pc.if_else(pc.equal(paths, ""), _hashed(shard, len(paths)), paths))
         if word in UNLABELLED_NAMES:
             word, texts["label"] = "train", repeated("", len(paths))
-        own = pc.if_else(pc.equal(texts["split"], ""), word, texts["split"])
-        split.append(sides(own, texts["label"], partial("{}: row {}".format, file)))
+        splits.append(pc.if_else(pc.equal(texts["split"], ""), word, texts["split"]))
         labels.append(texts["label"])
         groups.append(texts["group"])
         begins.append(begins[-1] + len(paths))
         notes |= dict.fromkeys(columns.notes)
+        hints |= dict.fromkeys([columns.unlabelled])
     if not begins[-1]:
         raise UserError(f"{origin}: no rows in {len(files)} Parquet files")
     name = pa.concat_arrays(names)
@@ -118,16 +128,19 @@ def _scan_images(
         at = f"row {row - begins[number]}"
         return at if len(files) == 1 else f"{list(files)[number]}: {at}"
 
+    label = pa.concat_arrays(labels)
+    label, hidden = (label, ()) if declared else without_hidden(label, task)
+    side, moved = sides(pa.concat_arrays(splits), label, lambda row: f"{origin}: {place(row)}")
     return assemble(
         origin,
         ParquetImages(list(files.values()), Texts(name), image),
-        Texts(pa.concat_arrays(labels)),
-        np.concatenate(split),
+        Texts(label),
+        side,
         group=number_groups(pa.concat_arrays(groups)),
         skipped=skipped,
-        hint="the column label of the training rows is empty",
+        hint="; ".join(filter(None, hints)) or "the column label of the training rows is empty",
         task=task,
-        notes=tuple(notes),
+        notes=(*notes, *hidden, *moved),
         place=place,
     )
 
@@ -155,7 +168,7 @@ def _holds_images(path: Path | RemoteFile, schema: Any) -> bool:
     """Whether the column of images is struct{bytes, path}; False where it is a path."""
     import pyarrow as pa
 
-    column = find_columns(path, schema.names).name["image"]
+    column = find_columns(path, schema.names, ("image",)).name["image"]
     kind = schema.field(column).type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return False
@@ -178,11 +191,13 @@ def _read(file: Path | RemoteFile, columns: list[str]) -> Any:
 
 def _texts(
     file: Path | RemoteFile, table: Any, columns: Columns, task: str | None
-) -> dict[str, Any]:
-    """The columns beside that of the images as arrow texts [N], by what they are."""
+) -> tuple[dict[str, Any], bool]:
+    """The columns beside that of the images as arrow texts [N], by what they are; and whether the
+    schema names the classes."""
     import pyarrow as pa
 
     texts = {}
+    named = False
     for what in ("label", "split", "group"):
         if what not in columns.name:
             texts[what] = repeated("", table.num_rows)
@@ -190,24 +205,14 @@ def _texts(
         name = columns.name[what]
         column = table.column(name).combine_chunks()
         try:
-            if what == "label":
-                names = class_names(file, table.schema, name)
-                texts[what] = _labels(file, column, names, task)
-            else:
-                texts[what] = told(column)
+            names = class_names(file, table.schema, name) if what == "label" else None
+            if names is not None:
+                named = True
+                column = column if task == REGRESSION else _named(file, column, names)
+            texts[what] = told(column)
         except pa.ArrowException:
             raise UserError(f"{file}: the column {name!r} is {column.type}; it is text") from None
-    return texts
-
-
-def _labels(file: Path | RemoteFile, column: Any, names: list[str] | None, task: str | None) -> Any:
-    """Labels as arrow texts [N]; "" where one is null or -1. Raises UserError."""
-    import pyarrow.compute as pc
-
-    if task == REGRESSION:
-        return told(column)
-    texts = told(column if names is None else _named(file, column, names))
-    return pc.if_else(pc.equal(texts, "-1"), "", texts)
+    return texts, named
 
 
 def _named(file: Path | RemoteFile, column: Any, names: list[str]) -> Any:
@@ -259,10 +264,16 @@ def class_names(file: Path | RemoteFile, schema: Any, label: str) -> list[str] |
 
 
 def _path_rows(
-    path: Path | RemoteFile, schema: Any, task: str | None
-) -> tuple[Rows, tuple[str, ...]]:
-    columns = find_columns(path, schema.names)
+    path: Path, schema: Any, task: str | None, wanted: Sequence[str] = tuple(ALSO)
+) -> Rows:
+    columns = find_columns(path, schema.names, wanted)
     table = _read(path, list(columns.name.values()))
-    image = told(table.column(columns.name["image"]).combine_chunks())
-    rows = Rows(image, **_texts(path, table, columns, task), place="row {}".format)
-    return rows, columns.notes
+    texts, named = _texts(path, table, columns, task)
+    texts["label"], hidden = (texts["label"], ()) if named else without_hidden(texts["label"], task)
+    return Rows(
+        told(table.column(columns.name["image"]).combine_chunks()),
+        **texts,
+        place="row {}".format,
+        notes=(*columns.notes, *hidden),
+        hint=columns.unlabelled or "fill the column label for some training rows",
+    )

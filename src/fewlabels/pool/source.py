@@ -16,10 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewlabels.pool.remote_file import RemoteFile
+from fewlabels.pool.spool import Spool, has_room
 
 # Decoded row groups kept by a ParquetImages; more than one, so that threads which read a little
 # ahead of each other and shuffled rows of a small data set do not load them again and again.
 KEPT_BYTES = 256 * 2**20
+# A run reads all images in order to know their contents, and again to decode them into the cache;
+# what is read more often has no room there, and is read shuffled. Networks are slower than disks.
+SPOOLED_AT, REMOTE_SPOOLED_AT = 3, 2
 
 
 class Source(Protocol):
@@ -139,8 +143,9 @@ def open_parquet(file: Path | RemoteFile) -> Any:
 class ParquetImages:
     """The rows of several Parquet files one after the other; `column` is struct{bytes, path}.
 
-    A row group is decoded at the first row asked of it and kept while all that are kept fit in
-    `KEPT_BYTES`, so reading in row order decodes each once.
+    A row group is read at the first row asked of it and kept while all that are kept fit in
+    `KEPT_BYTES`, so reading in row order reads each once. One that is read for the third time (a
+    remote one: the second) goes into a temporary file, if the images of all fit there.
     """
 
     def __init__(
@@ -152,17 +157,23 @@ class ParquetImages:
         self.column = column
         # One entry a row group: which file, which group in it. `starts[i]` is its first row.
         self._groups: list[tuple[int, int]] = []
+        self._bytes = 0  # of all encoded images
         starts = [0]
         for number, file in enumerate(self.files):
             with open_parquet(file) as table:
                 metadata = table.metadata
             for group in range(metadata.num_row_groups):
+                about = metadata.row_group(group)
                 self._groups.append((number, group))
-                starts.append(starts[-1] + metadata.row_group(group).num_rows)
+                self._bytes += _size(about, f"{column}.bytes")
+                starts.append(starts[-1] + about.num_rows)
         self._starts = np.array(starts, dtype=np.int64)
         if starts[-1] != len(self.names):
             raise ValueError(f"{len(self.names)} names for {starts[-1]} rows")
         self._kept: OrderedDict[int, Any] = OrderedDict()  # group number -> pyarrow column
+        self._times_read = np.zeros(len(self._groups), np.int64)
+        self._spool: Spool | None = None
+        self._may_spool = True
         self._lock = threading.Lock()
 
     def __reduce__(self) -> Any:  # a lock, and what was read, stay in their process
@@ -177,6 +188,8 @@ class ParquetImages:
     def read(self, row: int) -> bytes:
         if not 0 <= row < len(self.names):
             raise IndexError(f"row {row} of {len(self.names)}")
+        if self._spool is not None and (spooled := self._spool.read(row)) is not None:
+            return spooled
         number = int(np.searchsorted(self._starts, row, side="right")) - 1
         cell = self._column(number)[row - int(self._starts[number])].as_py() or {}
         data = cell.get("bytes")
@@ -199,11 +212,57 @@ class ParquetImages:
                         column = table.read_row_group(group, columns=[self.column])[0]
                 except pa.ArrowInvalid as error:
                     raise OSError(f"{self.files[file].name}: {error}") from error
+                self._times_read[number] += 1
+                remote = isinstance(self.files[file], RemoteFile)
+                now = REMOTE_SPOOLED_AT if remote else SPOOLED_AT
+                if self._may_spool and self._times_read[number] == now:
+                    self._add_to_spool(number, column)
                 self._kept[number] = column
                 while len(self._kept) > 1 and self._kept_bytes() > KEPT_BYTES:
                     self._kept.popitem(last=False)
             self._kept.move_to_end(number)
             return column
 
+    def _add_to_spool(self, number: int, column: Any) -> None:
+        import pyarrow.compute as pc
+
+        data = pc.struct_field(column, "bytes")
+        if data.null_count:  # an image without bytes is a file beside the shard
+            return
+        # Asked each time: others may write there too, first of all the pool's other sources.
+        self._may_spool = has_room(self._bytes - (self._spool.size if self._spool else 0))
+        if not self._may_spool:
+            return
+        try:
+            if self._spool is None:
+                self._spool = Spool(len(self.names))
+            self._spool.add(int(self._starts[number]), (cell.as_py() for cell in data))
+        except OSError:  # the disk is full: what was added before stays
+            self._may_spool = False
+
+    def slowness(self) -> str:
+        """Why reading in any order is slow, in one line; "" where it is not."""
+        if self._bytes <= KEPT_BYTES or has_room(self._bytes):
+            return ""
+        return (
+            f"each image is read with its whole row group, since {self._bytes / 1e9:.1f} GB do not "
+            "fit into half of what is free for temporary files; set TMPDIR to another disk"
+        )
+
     def _kept_bytes(self) -> int:
         return sum(column.nbytes for column in self._kept.values())
+
+
+def _size(row_group: Any, path: str) -> int:
+    """The bytes of a column, which is named by its path in the schema."""
+    columns = (row_group.column(number) for number in range(row_group.num_columns))
+    return sum(c.total_uncompressed_size for c in columns if c.path_in_schema == path)
+
+
+def slowness(source: Source) -> str:
+    """Why images are slow to read in any order, in one line; "" where they are not."""
+    if isinstance(source, Subset):
+        return slowness(source.source)
+    if isinstance(source, Joined):
+        return next(filter(None, map(slowness, source.sources)), "")
+    return source.slowness() if isinstance(source, ParquetImages) else ""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from io import TextIOBase
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,15 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fewlabels.errors import UserError
-from fewlabels.pool.columns import find_columns, names_images
+from fewlabels.pool.columns import ALSO, find_columns, names_images
 from fewlabels.pool.folder import unread_format
-from fewlabels.pool.paths import are_images, by_name, exist, first_same, places, plain
-from fewlabels.pool.pool import SPLIT_NAMES, Pool, Skipped, assemble
+from fewlabels.pool.paths import Places, are_images, by_name, exist, first_same, places, plain
+from fewlabels.pool.pool import REGRESSION, SPLIT_NAMES, Pool, Skipped, assemble
 from fewlabels.pool.source import Files
 from fewlabels.pool.texts import BLOCK, TEXT, Texts, codes, encoded, mask, numbered, repeated
 
 SEPARATORS = ",;\t"
+HIDDEN = "-1"  # in the place of a label
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +35,8 @@ class Rows:
     split: Any
     group: Any
     place: Callable[[int], str]
+    notes: tuple[str, ...]
+    hint: str  # what to do where no row has a label
 
 
 def scan_csv(path: Path, task: str | None = None) -> Pool:
@@ -41,11 +44,19 @@ def scan_csv(path: Path, task: str | None = None) -> Pool:
 
     Commas, semicolons or tabs separate, whichever makes a column of images.
     """
+    rows = read_csv(path)
+    label, told = without_hidden(rows.label, task)
+    return from_rows(path, replace(rows, label=label, notes=(*rows.notes, *told)), task)
+
+
+def read_csv(path: Path, wanted: Sequence[str] = tuple(ALSO)) -> Rows:
+    """The rows of a CSV file as they are written, "" in columns that are not wanted. Raises
+    UserError."""
     try:
         with path.open("rb") as file:
             utf16 = file.read(2) in (b"\xff\xfe", b"\xfe\xff")  # "Unicode text" of spreadsheets
         with path.open(encoding="utf-16" if utf16 else "utf-8-sig", newline="") as file:
-            rows, notes = _read_csv(path, file)
+            return _read_csv(path, file, wanted)
     except UnicodeError:
         raise UserError(
             f"{path}: not UTF-8 text (Latin-1, perhaps); save the table as CSV in UTF-8, or "
@@ -55,15 +66,14 @@ def scan_csv(path: Path, task: str | None = None) -> Pool:
         raise UserError(f"{path}: not a CSV table ({error})") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    return from_rows(path, rows, task, notes)
 
 
-def _read_csv(path: Path, file: TextIOBase) -> tuple[Rows, tuple[str, ...]]:
+def _read_csv(path: Path, file: TextIOBase, wanted: Sequence[str]) -> Rows:
     # The csv module, not pyarrow's reader, which cannot tell on which line a row stands.
     first = next((line for line in file if line.strip()), "")
     separator = next((s for s in SEPARATORS if names_images(_fields(first, s))), ",")
     header = _fields(first, separator)
-    columns = find_columns(path, header)
+    columns = find_columns(path, header, wanted)
     file.seek(0)
     texts: dict[str, list[Any]] = {name: [] for name in columns.at}
     lines = []
@@ -72,10 +82,15 @@ def _read_csv(path: Path, file: TextIOBase) -> tuple[Rows, tuple[str, ...]]:
         for name, column in columns.at.items():
             texts[name].append(pa.array([fields[column] for _, fields in chunk], TEXT))
     line = np.concatenate(lines) if lines else np.zeros(0, dtype=np.int64)
-    read = {name: repeated("", len(line)) for name in ("split", "group")}
+    read = {name: repeated("", len(line)) for name in ("label", "split", "group")}
     for name, some in texts.items():
         read[name] = pc.utf8_trim_whitespace(pa.chunked_array(some, TEXT).combine_chunks())
-    return Rows(**read, place=lambda row: f"line {line[row]}"), columns.notes
+    return Rows(
+        **read,
+        place=lambda row: f"line {line[row]}",
+        notes=columns.notes,
+        hint=columns.unlabelled or "fill the column label for some training rows",
+    )
 
 
 def _fields(line: str, separator: str) -> list[str]:
@@ -105,24 +120,13 @@ def _chunks(path: Path, reader: Any, width: int) -> Iterator[list[tuple[int, lis
         yield chunk
 
 
-def from_rows(path: Path, rows: Rows, task: str | None = None, notes: tuple[str, ...] = ()) -> Pool:
+def from_rows(path: Path, rows: Rows, task: str | None = None) -> Pool:
     """The Pool of a table's rows. Files that do not exist are skipped, with their reason.
 
     Raises UserError for a row that cannot be understood, naming its place.
     """
-    if not len(rows.image):
-        raise UserError(f"{path}: the table has no rows")
-    if (blank := np.flatnonzero(mask(pc.equal(rows.image, "")))).size:
-        raise UserError(f"{path}: {rows.place(int(blank[0]))} names no image")
-    split = sides(rows.split, rows.label, lambda row: f"{path}: {rows.place(row)}")
-    image = plain(path.parent, rows.image)
-    at = places(path.parent, image)
-    there = exist(at)
-    if not there.any():
-        image, told = by_name(path.parent, image)
-        if told:
-            at, notes = places(path.parent, image), (*notes, told)
-            there = exist(at)
+    split, told = sides(rows.split, rows.label, lambda row: f"{path}: {rows.place(row)}")
+    image, at, there, by = _found(path, rows)
     first = first_same(at)
     again = first != np.arange(len(first))
     _same_or_error(path, rows, again, first)
@@ -150,17 +154,62 @@ def from_rows(path: Path, rows: Rows, task: str | None = None, notes: tuple[str,
         split[kept],
         group=number_groups(rows.group.take(taken)),
         skipped=skipped,
-        hint="fill the column label for some training rows",
+        hint=rows.hint,
         task=task,
-        notes=notes,
+        notes=(*rows.notes, *told, *by),
         place=lambda row: rows.place(int(kept[row])),
     )
 
 
-def sides(split: Any, label: Any, place: Callable[[int], str]) -> NDArray[np.str_]:
-    """ "train", "val", "test" or "" [N] for splits and labels as written (arrow texts [N]).
+def listed(path: Path, rows: Rows) -> Iterator[tuple[str, Path]]:
+    """All images that rows name, whether they exist or not: as they are written, and where they
+    lie. Raises UserError, at once."""
+    image, *_ = _found(path, rows)
+    written = zip(Texts(rows.image), Texts(image), strict=True)
+    return ((name, path.parent / place) for name, place in written)
 
-    `place(row)` begins the line of a UserError.
+
+def _found(path: Path, rows: Rows) -> tuple[Any, Places, NDArray[np.bool_], tuple[str, ...]]:
+    """The paths of the images [N], where they lie, which of them exist [N], and notes."""
+    if not len(rows.image):
+        raise UserError(f"{path}: the table has no rows")
+    if (blank := np.flatnonzero(mask(pc.equal(rows.image, "")))).size:
+        raise UserError(f"{path}: {rows.place(int(blank[0]))} names no image")
+    image = plain(path.parent, rows.image)
+    at = places(path.parent, image)
+    there = exist(at)
+    if there.any():
+        return image, at, there, ()
+    image, told = by_name(path.parent, image)
+    if not told:
+        return image, at, there, ()
+    at = places(path.parent, image)
+    return image, at, exist(at), (told,)
+
+
+def without_hidden(label: Any, task: str | None) -> tuple[Any, tuple[str, ...]]:
+    """Labels as arrow texts [N], "" where they are -1, and a note about it.
+
+    So the hub's test splits and scikit-learn write unlabelled. Beside 1 alone, -1 is a class; and
+    it is a number like others where numbers are asked for. Not for labels whose names are declared.
+    """
+    hidden = pc.equal(label, HIDDEN)
+    count = pc.sum(hidden).as_py() or 0
+    if task == REGRESSION or not count:
+        return label, ()
+    if set(pc.unique(label).to_pylist()) - {HIDDEN, ""} == {"1"}:
+        return label, ()
+    note = f"-1 is read as unlabelled ({count:,} images); if it is a class, call it otherwise"
+    return pc.if_else(hidden, "", label), (note,)
+
+
+def sides(
+    split: Any, label: Any, place: Callable[[int], str]
+) -> tuple[NDArray[np.str_], tuple[str, ...]]:
+    """ "train", "val", "test" or "" [N] for splits and labels as written (arrow texts [N]), and
+    notes.
+
+    What has no label trains, whatever its split. `place(row)` begins the line of a UserError.
     """
     number, words = encoded(split)
     side = np.array([SPLIT_NAMES.get(word.lower(), "") for word in words], dtype="U5")[number]
@@ -171,13 +220,13 @@ def sides(split: Any, label: Any, place: Callable[[int], str]) -> NDArray[np.str
             f"{place(row)} has the split {split[row].as_py()!r}; it is train, val, test or empty"
         )
     unlabelled = mask(pc.equal(label, ""))
-    if (odd := np.flatnonzero(unlabelled & given & (side != "train"))).size:
-        row = int(odd[0])
-        raise UserError(
-            f"{place(row)} is in {side[row]} but has no label; give it one, or make its split train"
-        )
+    notes = [
+        f"{count:,} images of {name} have no label: they train as unlabelled"
+        for name in ("val", "test")
+        if (count := int(np.count_nonzero(unlabelled & (side == name))))
+    ]
     side[unlabelled] = "train"
-    return side
+    return side, tuple(notes)
 
 
 def _same_or_error(
