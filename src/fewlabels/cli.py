@@ -9,6 +9,7 @@ import shlex
 import signal
 import sys
 import threading
+import warnings
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -964,6 +965,9 @@ def main() -> NoReturn:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         if hasattr(signal, "SIGCONT"):
             signal.signal(signal.SIGCONT, continued)
+    # Damaged tags of TIFF and EXIF, which cameras write often, would make a line each. The filters
+    # are those of the whole process: here it is ours, where images are decoded it may be a user's.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
     try:
         code = app(standalone_mode=False) or 0  # typer returns 130 for an interrupt
     except UserError as error:

@@ -57,6 +57,8 @@ def whole() -> tuple[bytes, ...]:
         encoded(grey, "JPEG"),
         encoded(rgb.convert("CMYK"), "JPEG"),
         several("MPO"),
+        encoded(rgb, "PNG"),
+        encoded(grey, "PNG"),
         encoded(rgb, "PNG", exif=exif, icc_profile=profile, pnginfo=text),
         encoded(rgba, "PNG"),
         encoded(palette, "PNG", transparency=3),

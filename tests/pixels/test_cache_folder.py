@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,15 @@ from test_cache import Partly, built, png, source
 
 from fewlabels.errors import UserError
 from fewlabels.pixels import cache, cache_folder
-from fewlabels.pixels.cache_folder import clear, default_limit, entries, in_words, parse_bytes
+from fewlabels.pixels.cache_folder import (
+    NoRoom,
+    clear,
+    entries,
+    in_words,
+    limit_of,
+    parse_bytes,
+    room,
+)
 
 EACH = 2 * (8 * 8 * 3 + 8)  # bytes of a cache of two images of 8 px
 
@@ -99,10 +108,10 @@ def test_features_and_leftovers_count_and_go_too(tmp_path: Path) -> None:
     home.mkdir(parents=True)
     (home / "part.npz").write_bytes(bytes(500))
     os.utime(home, (5, 5))
+    made(1, tmp_path, used=9)
     (tmp_path / "old.u8").write_bytes(bytes(300))
     (tmp_path / "old.json").write_text("{}")
     os.utime(tmp_path / "old.u8", (1, 1))
-    made(1, tmp_path, used=9)
     found = entries(tmp_path)
     assert [(entry.kind, entry.bytes) for entry in found] == [
         ("pixels", EACH),
@@ -117,21 +126,71 @@ def test_features_and_leftovers_count_and_go_too(tmp_path: Path) -> None:
     assert [entry.bytes for entry in entries(tmp_path)] == [EACH] * 3
 
 
-def test_the_default_limit_is_half_of_what_would_be_free(
+def test_the_limit_is_half_of_what_would_be_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = shutil.disk_usage(tmp_path)._replace(free=10 * EACH)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: disk)
-    assert default_limit(tmp_path / "not" / "there") == 5 * EACH
+    assert limit_of(tmp_path / "not" / "there") == 5 * EACH
     made(1, tmp_path)
-    assert default_limit(tmp_path) == 11 * EACH // 2
+    assert limit_of(tmp_path) == 11 * EACH // 2
     monkeypatch.setenv("FEWLABELS_CACHE_LIMIT", "2.5k")
-    assert default_limit(tmp_path) == 2500
+    assert limit_of(tmp_path) == 2500
     monkeypatch.setenv("FEWLABELS_CACHE_LIMIT", "0")
     assert made(2, tmp_path).note
     assert made(1, tmp_path).note == ""  # it is there
+    assert limit_of(tmp_path, 10**9) == 11 * EACH  # what fits counts
+    monkeypatch.setenv("FEWLABELS_CACHE_LIMIT", "1T")
+    assert limit_of(tmp_path) == 11 * EACH
     disk = disk._replace(free=EACH - 1)
     assert "allowed or free" in made(2, tmp_path / "other", limit=10**9).note
+
+
+def unfinished(number: int, folder: Path, used: float) -> None:
+    """As if the process that made it had been killed at that time."""
+    made(number, folder)
+    for journal in folder.glob("*.jsonl"):
+        if f"pool {number}" in journal.read_text():
+            whole = journal.read_text().splitlines()
+            journal.write_text("\n".join(line for line in whole if 'block"' not in line))
+            os.utime(journal, (used, used))
+
+
+def test_an_unfinished_cache_is_given_up_in_the_end(tmp_path: Path) -> None:
+    """It goes before what is older but whole, and though there is room."""
+    now, day = time.time(), 24 * 3600
+    made(1, tmp_path, used=1)
+    unfinished(3, tmp_path, used=now - 6 * day)
+    unfinished(2, tmp_path, used=now - 8 * day)
+    assert [entry.complete for entry in entries(tmp_path)] == [False, False, True]
+    made(4, tmp_path, limit=3 * EACH, used=int(now))
+    assert origins(tmp_path) == ["pool 4", "pool 3", "pool 1"]
+    assert not built(pool(3), tmp_path).note  # somebody went on with it
+    assert all(entry.complete for entry in entries(tmp_path))
+
+
+def test_an_unfinished_cache_that_is_being_made_stays(tmp_path: Path) -> None:
+    unfinished(1, tmp_path, used=1)
+    with cache_folder.hold(next(tmp_path.glob("*.u8"))):
+        made(2, tmp_path)
+        assert set(origins(tmp_path)) == {"pool 1", "pool 2"}
+    made(3, tmp_path)
+    assert set(origins(tmp_path)) == {"pool 2", "pool 3"}
+
+
+def test_room_for_what_grows(tmp_path: Path) -> None:
+    """What is there already of it is not what makes room."""
+    home = tmp_path / "features" / "backbone"
+    home.mkdir(parents=True)
+    (home / "part.npz").write_bytes(bytes(500))
+    os.utime(home, (1, 1))
+    made(1, tmp_path, used=2)
+    made(2, tmp_path, used=3)
+    with room(tmp_path, home, 500 + EACH, 2 * EACH + 500):
+        assert origins(tmp_path) == ["pool 2", ""]
+    with pytest.raises(NoRoom), room(tmp_path, home, 501, 500):
+        raise AssertionError
+    assert origins(tmp_path) == ["pool 2", ""]
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import damage
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image, ImageCms, ImageFile
+from test_colour import ADOBE, profile
 
+from fewlabels.pixels import colour, png
+from fewlabels.pixels import decode as decoding
 from fewlabels.pixels.decode import (
     PAD,
     Unreadable,
@@ -20,6 +24,9 @@ from fewlabels.pixels.decode import (
     to_picture,
     to_square,
 )
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+P3 = profile(b"RGB ", 2.2, np.array([[0.52, 0.29, 0.16], [0.24, 0.69, 0.07], [0, 0.04, 0.78]]))
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -417,8 +424,80 @@ def test_a_jpeg_that_claims_what_it_cannot_hold() -> None:
 
 def test_a_jpeg_of_too_many_scans() -> None:
     many = jpeg_that_claims(2000, 1500, scans=2000)
-    with pytest.raises(Unreadable, match=r"20.. scans"):
+    with pytest.raises(Unreadable, match=r"in 20.. scans, which would take more than 2 s"):
         decode(many)
+
+
+def png_of(channels: int, bits: int = 8, interlaced: bool = False) -> bytes:
+    """40 x 40 noughts."""
+    kind = {2: 4, 3: 2, 4: 6}[channels]
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 40, 40, bits, kind, 0, 0, interlaced))
+    rows = chunk(b"IDAT", zlib.compress(bytes(20_000)))  # more than enough
+    return b"\x89PNG\r\n\x1a\n" + header + rows + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("data", "nanoseconds"),
+    [
+        (png_of(3), 33 + 6),
+        (png_of(4), 44 + 6 + 6),
+        (png_of(2), 22 + 6 + 6),
+        (png_of(3, 16), 1.5 * 33 + 6),
+        (png_of(3, interlaced=True), 1.5 * 33 + 6),
+        (encoded(Image.new("RGB", (40, 40)), icc_profile=profile(b"RGB ", 1.0, ADOBE)), 33 + 31),
+        (encoded(Image.new("RGB", (40, 40)), icc_profile=SRGB), 33 + 6),
+        (encoded(Image.new("CMYK", (40, 40)), "TIFF"), 40 + 21),
+        (encoded(Image.new("LAB", (40, 40)), "TIFF"), 30 + 51),
+        (encoded(Image.new("1", (40, 40)), "TIFF"), 10 + 6),
+        (encoded(Image.new("P", (40, 40)), "GIF", transparency=3), 20 + 6 + 6),
+        (encoded(Image.new("RGB", (40, 40)), "WEBP"), 42 + 6),
+    ],
+)
+def test_what_would_take_too_long_is_refused(
+    data: bytes, nanoseconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its size and by what is in it; small images are not even asked."""
+    monkeypatch.setattr(decoding, "PATIENCE", nanoseconds * 40 * 40 - 1)
+    monkeypatch.setattr(png, "MOST", 0)
+    assert decode(data).size == (40, 40)
+    monkeypatch.setattr(decoding, "LARGE", 40 * 40 - 1)
+    for way in (decode, lambda data: square(data, 8)):
+        with pytest.raises(Unreadable, match=r"of 40x40 .*, which would take more than"):
+            way(data)
+    monkeypatch.setattr(decoding, "PATIENCE", nanoseconds * 40 * 40)
+    assert decode(data).size == (40, 40)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_that_would_take_too_long(
+    progressive: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = scene(40, 40)
+    plain = encoded(image, "JPEG", progressive=progressive)
+    converted = encoded(image, "JPEG", progressive=progressive, icc_profile=P3)
+    scans = plain.count(b"\xff\xda") if progressive else 0
+    took = 1600 * (3 * 1.5 + 6 + 0.5 * scans) + (24 if progressive else 4) * len(plain)
+    monkeypatch.setattr(decoding, "PATIENCE", took)
+    assert decode(plain).size == (40, 40)
+    with pytest.raises(Unreadable, match="more than"):
+        decode(converted)
+    monkeypatch.setattr(decoding, "PATIENCE", took - 1)
+    with pytest.raises(Unreadable, match="JPEG of 40x40"):
+        decode(plain)
+
+
+def test_strips_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither of Pillow's images, in all modes and on white, nor of JPEGs with a profile."""
+    others = [encoded(scene(48, 40), kind, icc_profile=P3) for kind in ("JPEG", "PNG")]
+    grey = profile(b"GRAY", 1.0)
+    others += [encoded(scene(48, 40).convert("L"), "JPEG", icc_profile=grey)]
+    others += [encoded(scene(48, 40), "PNG", transparency=(230, 20, 30))]
+    files = [*damage.whole(), *others]
+    expected = [np.asarray(decode(data)) for data in files]
+    monkeypatch.setattr(colour, "STRIP", 7 * 48)
+    monkeypatch.setattr(png, "MOST", 0)
+    for data, pixels in zip(files, expected, strict=True):
+        np.testing.assert_array_equal(np.asarray(decode(data)), pixels)
 
 
 def test_a_long_thin_image_is_refused() -> None:

@@ -1,5 +1,6 @@
 """Features are computed once for each image and backbone, and are what the head sees."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,27 @@ def test_a_damaged_file_is_computed_again(
     computed.rows.clear()
     embedded(context, ROWS)
     assert computed.rows == []
+
+
+def test_features_make_room_and_keep_to_the_limit(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = cache.default_folder()
+    old = folder / "features" / "another backbone"
+    old.mkdir(parents=True)
+    (old / "part.npz").write_bytes(bytes(30_000))
+    os.utime(old, (1, 1))
+    pixels = sum(file.stat().st_size for file in folder.glob("*.u8"))
+    part = 44 * (96 * 4 + 64 * 4)  # features, digests
+    context = replace(context, data=replace(context.data, cache_limit=pixels + part + 1000))
+    expected = embedded(context, ROWS)
+    assert not old.exists()
+    (made,) = files()
+    assert part < made.stat().st_size < part + 1000
+    made.unlink()
+    context = replace(context, data=replace(context.data, cache_limit=pixels + part))
+    assert np.array_equal(embedded(context, ROWS), expected)
+    assert files() == []
 
 
 def test_a_kill_half_way_keeps_the_parts(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,7 +84,7 @@ def build(
 
     The file lies in `folder` (default: $FEWLABELS_CACHE, else the user's cache folder) and is
     named by what it holds: `digest` (from fingerprint), `size` and VERSION; `origin` says for
-    people which pool that is. `limit` is the folder's, in bytes (default: `default_limit`): what
+    people which pool that is. `limit` is the folder's, in bytes (default: `limit_of` it): what
     was used longest ago makes room. Where there is too little, or the folder cannot be written,
     images are decoded now to see which can be, and again whenever they are asked for. Raises
     UserError when an image changed since its digest was taken.

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ with suppress(ImportError):  # Windows
     import fcntl
 
 FEATURES = "features"
+PATIENCE = 7 * 24 * 3600  # seconds that an unfinished cache waits for somebody to go on with it
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
@@ -54,12 +56,18 @@ def default_folder() -> Path:
     return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("fewlabels")) / "images"
 
 
-def default_limit(folder: Path) -> int:
-    """$FEWLABELS_CACHE_LIMIT, or half of what would be free if the folder were empty, in bytes."""
-    chosen = os.environ.get("FEWLABELS_CACHE_LIMIT")
-    if chosen:
-        return parse_bytes(chosen, "FEWLABELS_CACHE_LIMIT")
-    return (_free(folder) + sum(entry.bytes for entry in entries(folder))) // 2
+def limit_of(folder: Path, asked: int | None = None) -> int:
+    """The bytes that it may hold: those asked for, else $FEWLABELS_CACHE_LIMIT, else half of what
+    would be free if it were empty; and never more than there would be free."""
+    return _limit(asked, sum(entry.bytes for entry in entries(folder)) + _free(folder))
+
+
+def _limit(asked: int | None, there: int) -> int:
+    """`there`: the bytes that would be free if the folder were empty."""
+    if asked is None:
+        chosen = os.environ.get("FEWLABELS_CACHE_LIMIT")
+        asked = parse_bytes(chosen, "FEWLABELS_CACHE_LIMIT") if chosen else there // 2
+    return min(asked, there)
 
 
 def parse_bytes(text: str, where: str) -> int:
@@ -93,27 +101,39 @@ def clear(folder: Path) -> tuple[list[Entry], list[Entry]]:
 def reserve(file: Path, needed: int, limit: int | None) -> BinaryIO:
     """Makes `file` (a cache's pixels) and room for its `needed` bytes; returns it, held.
 
-    What was used longest ago is deleted until the folder holds no more than `limit` bytes (None:
-    `default_limit`). NoRoom where that cannot be, and then nothing is deleted; OSError where the
-    folder cannot be written.
+    NoRoom as `room`; OSError where the folder cannot be written.
     """
-    folder = file.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
-        own = file.stat().st_size if file.exists() else 0
-        others = [entry for entry in entries(folder) if entry.path != str(file)]
-        total = sum(entry.bytes for entry in others)
-        most = default_limit(folder) if limit is None else limit
-        most = min(most, total + own + _free(folder))
-        if needed + sum(entry.bytes for entry in others if entry.in_use) > most:
-            raise NoRoom(f"{in_words(needed)} where {in_words(most)} are allowed or free")
-        for entry in reversed(others):
-            if needed + total <= most:
-                break
-            total -= entry.bytes if _delete(entry) else 0
+    with room(file.parent, file, needed, limit):
         held = hold(file, make=True)
         os.truncate(file, needed)  # so that the next one to count sees all of it
     return held
+
+
+@contextmanager
+def room(folder: Path, path: Path, needed: int, limit: int | None) -> Iterator[None]:
+    """Inside, `path` in the folder may grow to `needed` bytes, and no other process makes room.
+
+    What was given up is deleted, and then what was used longest ago, until the folder holds no more
+    than `limit_of` it. NoRoom where that cannot be, and then nothing is deleted.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        found = entries(folder)
+        others = [entry for entry in found if entry.path != str(path)]
+        total = sum(entry.bytes for entry in others)
+        most = _limit(limit, sum(entry.bytes for entry in found) + _free(folder))
+        if needed + sum(entry.bytes for entry in others if entry.in_use) > most:
+            raise NoRoom(f"{in_words(needed)} where {in_words(most)} are allowed or free")
+        for entry in sorted(others, key=lambda entry: (not _given_up(entry), entry.used)):
+            if needed + total <= most and not _given_up(entry):
+                break
+            total -= entry.bytes if _delete(entry) else 0
+        yield
+
+
+def _given_up(entry: Entry) -> bool:
+    """Unfinished, and nobody has gone on with it for long."""
+    return not (entry.complete or entry.in_use) and time.time() - entry.used > PATIENCE
 
 
 def hold(file: Path, make: bool = False) -> BinaryIO:

@@ -1,37 +1,42 @@
 """Any of Pillow's modes to 8-bit sRGB: scaled, converted, on white where it is transparent."""
 
 import io
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+Bytes = NDArray[np.uint8]
+
+STRIP = 2**18  # pixels that are converted together
 LONGEST_PROFILE = 4_000_000  # bytes; those of printing presses have up to 3 million
 NEAR = 2  # levels of 255 that a profile may be from sRGB, and still be taken for it
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """A loaded image of any mode, in RGB; the image itself where it needs nothing.
+def to_pixels(image: Image.Image) -> Bytes:
+    """A loaded image of any mode, in RGB [H, W, 3].
 
     Its ICC profile is applied, unless it is damaged. Raises ValueError where values have no range.
     """
-    profile = image.info.get("icc_profile") or b""
-    if image.mode.startswith("I;16"):
-        return _wide(image, profile)
-    if image.mode in ("I", "F"):
-        raise ValueError(
-            "32-bit or signed greyscale has no known range; save it with 8 or 16 unsigned bits"
-        )
-    if image.mode == "CMYK" and image.format in ("JPEG", "MPO") and "adobe" not in image.info:
-        # Pillow takes every such JPEG for one of Adobe's, which are inverted, and inverts it back.
-        image = _inverted(image)
-    if image.mode == "LAB":
-        return _from_lab().apply(image)
-    if not image.has_transparency_data:
-        return to_srgb(image, profile)
-    grey = image.mode in ("L", "LA", "La")
-    seen = image.convert("LA" if image.mode == "La" else "RGBA")
-    return _on_white(to_srgb(seen.convert("L" if grey else "RGB"), profile), seen.getchannel("A"))
+    convert = _conversion(image)
+    width, height = image.size
+    if width * height <= STRIP:
+        return np.asarray(convert(image))
+    return _by_strips(
+        width, height, lambda top, bottom: convert(image.crop((0, top, width, bottom)))
+    )
+
+
+def converted(pixels: Bytes, mode: str, profile: bytes, inverted: bool = False) -> Bytes:
+    """Opaque pixels of a mode that `to_srgb` takes, [H, W] or [H, W, C], in RGB [H, W, 3]."""
+
+    def strip(top: int, bottom: int) -> Image.Image:
+        part = pixels[top:bottom]
+        return to_srgb(Image.fromarray(255 - part if inverted else part, mode), profile)
+
+    return _by_strips(pixels.shape[1], pixels.shape[0], strip)
 
 
 def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
@@ -49,20 +54,60 @@ def changes(profile: bytes, mode: str) -> bool:
     return bool(profile) and _transform(profile, mode) is not None
 
 
-def _wide(image: Image.Image, profile: bytes) -> Image.Image:
-    """16-bit greyscale. Not convert("L"): some of Pillow's versions clip there at 255."""
-    wide = np.asarray(image).astype(np.uint32)
-    tags = getattr(image, "tag_v2", {})  # of a TIFF
-    if tags.get(258) == (12,):  # bits per sample
-        wide *= 16
-    narrow = ((wide + 128) // 257).astype(np.uint8)
-    if tags.get(262) == 0:  # 0 is white
-        narrow = 255 - narrow
-    picture = to_srgb(Image.fromarray(narrow), profile)
+def _by_strips(width: int, height: int, strip: Callable[[int, int], Image.Image]) -> Bytes:
+    """`strip(top, bottom)` is these rows in RGB. What is made on the way is then small: it stays
+    in the processor's cache, and a large picture is not held several times."""
+    rows = max(1, STRIP // width)
+    pixels = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        pixels[top:bottom] = np.asarray(strip(top, bottom))
+    return pixels
+
+
+def _conversion(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
+    """What makes RGB of the image, or of a part of it."""
+    profile = image.info.get("icc_profile") or b""
+    if image.mode.startswith("I;16"):
+        tags = getattr(image, "tag_v2", {})  # of a TIFF: bits a sample, what zero means
+        levels = _levels(12 if tags.get(258) == (12,) else 16, tags.get(262) == 0)
+        return partial(_narrowed, levels=levels, profile=profile)
+    if image.mode in ("I", "F"):
+        raise ValueError(
+            "32-bit or signed greyscale has no known range; save it with 8 or 16 unsigned bits"
+        )
+    if image.mode == "CMYK" and image.format in ("JPEG", "MPO") and "adobe" not in image.info:
+        # Pillow takes every such JPEG for one of Adobe's, which are inverted, and inverts it back.
+        return lambda part: to_srgb(_inverted(part), profile)
+    if image.mode == "LAB":
+        return _from_lab().apply
+    if image.has_transparency_data:
+        return partial(_composited, profile=profile)
+    return partial(to_srgb, profile=profile)
+
+
+@lru_cache(maxsize=4)
+def _levels(bits: int, white_is_zero: bool) -> Bytes:
+    """Which of 256 each level [65536] of greyscale of so many bits becomes. Not by convert("L"):
+    some of Pillow's versions clip there at 255."""
+    wide = np.minimum(np.arange(2**16) << 16 - bits, 2**16 - 1)
+    narrow: Bytes = ((wide + 128) // 257).astype(np.uint8)
+    return np.invert(narrow) if white_is_zero else narrow
+
+
+def _narrowed(image: Image.Image, levels: Bytes, profile: bytes) -> Image.Image:
+    wide = np.asarray(image)
+    picture = to_srgb(Image.fromarray(levels[wide]), profile)
     clear = image.info.get("transparency")  # one grey of a PNG
     if isinstance(clear, int):
         return _on_white(picture, Image.fromarray(np.where(wide == clear, 0, 255).astype(np.uint8)))
     return picture
+
+
+def _composited(image: Image.Image, profile: bytes) -> Image.Image:
+    grey = image.mode in ("L", "LA", "La")
+    seen = image if image.mode in ("LA", "RGBA") else image.convert("LA" if grey else "RGBA")
+    return _on_white(to_srgb(seen.convert("L" if grey else "RGB"), profile), seen.getchannel("A"))
 
 
 def _on_white(picture: Image.Image, alpha: Image.Image) -> Image.Image:

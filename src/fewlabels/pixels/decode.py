@@ -1,11 +1,11 @@
 """One image: encoded bytes -> RGB picture -> square of 8-bit pixels. The only way in.
 
-JPEGs are decoded by libjpeg-turbo (simplejpeg), and what it cannot do, as all else, by Pillow. Both
-are asked for the same: each picture comes out upright, in sRGB and on white, or as a reason.
+JPEGs are decoded by libjpeg-turbo (simplejpeg), small plain PNGs by `png.py`, and what these cannot
+do, as all else, by Pillow. All are asked for the same: each picture comes out upright, in sRGB and
+on white, or as a reason.
 """
 
 import io
-import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -19,7 +19,6 @@ from PIL import (  # noqa: F401
     BmpImagePlugin,
     GifImagePlugin,
     Image,
-    ImageOps,
     JpegImagePlugin,
     MpoImagePlugin,
     PngImagePlugin,
@@ -29,29 +28,37 @@ from PIL import (  # noqa: F401
 )
 
 from fewlabels.errors import one_line
-from fewlabels.pixels import colour, jpeg
+from fewlabels.pixels import colour, jpeg, png
 from fewlabels.pixels.formats import FORMATS, known, unknown
+from fewlabels.pixels.resize import paste
 
 Pixels = NDArray[np.uint8]  # [H, W, 3]
 
 # Of a JPEG, which is decoded fast and without a copy; and of all else. Telephones make 108 million.
-MOST_JPEG_PIXELS, MOST_PIXELS = 178_000_000, 89_000_000
+MOST_JPEG_PIXELS, MOST_PIXELS = 178_000_000, 80_000_000
 LONGEST_SIDE = 200_000  # Pillow keeps 8 bytes for each row, however short
 PAD = (124, 116, 104)  # ImageNet's mean, which normalises to about zero
 
 # So many pixels, and so many for each byte of the file, and there is nothing in it: it was cut off,
 # is blank, or was made to fill the memory.
 LARGE, PIXELS_A_BYTE = 20_000_000, 1000
-# Scans of a progressive JPEG times its pixels; a usual one has ten, a hostile one thousands.
-MOST_WORK = 4_000_000_000
+# Nanoseconds that a file may take, and what it takes at worst, on one core at 2.5 GHz
+# (benchmarks/largest.py). A picture of LARGE pixels takes less in all formats but JPEG. To decode:
+PATIENCE = 2_000_000_000
+A_SAMPLE = {"JPEG": 1.5, "PNG": 11.0, "WEBP": 14.0, "GIF": 20.0, "BMP": 4.0, "TIFF": 10.0}
+SLOWER = 1.5  # times as long, a PNG that is interlaced or has 16 bits
+# A pixel, to become RGB, without a profile and with one; and to be put on white.
+CONVERTED = {"L": (6, 31), "RGB": (6, 31), "CMYK": (21, 66), "LAB": (51, 51)}
+COMPOSITED = 6
+A_BYTE = {False: 4, True: 24}  # of a JPEG: baseline, progressive
+A_SCAN = 0.5  # a pixel, of a progressive JPEG; a usual one has ten scans, a hostile one thousands
 # A JPEG may be shrunk while it is decoded, as long as it stays so many times larger than is asked.
 SPARE = 4
 # What libjpeg says of lost pixels, rather than of bytes too many between its segments.
 LOST = ("remature end", "bad Huffman code", "bad arithmetic code", "restart marker")
 
-# Damaged EXIF and TIFF tags, which cameras write often, make a line each. Not by catch_warnings
-# around each image: that swaps the filters of the whole process, and threads decode here.
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
+# Where an orientation stands in what Pillow has read, if anywhere.
+TURNED_BY = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
 
 # Longer than any segment. A decoder walks through such a run byte by byte.
 FILL = b"\xff" * 2**17
@@ -86,7 +93,7 @@ def decode(data: bytes) -> Image.Image:
 def to_picture(image: Image.Image) -> Image.Image:
     """What `decode` makes of an image that Pillow has opened. Raises Unreadable."""
     try:
-        return colour.to_rgb(_upright(image))
+        return Image.fromarray(_upright(image))
     except ValueError as error:
         raise Unreadable(one_line(error)) from error
 
@@ -111,9 +118,6 @@ def longer_side(data: bytes) -> int:
 
 
 def _framed(pixels: Pixels, size: int) -> Square:
-    # Here, as numba takes half a second to be imported, and `check` resizes nothing.
-    from fewlabels.pixels.resize import paste
-
     high, wide = pixels.shape[:2]
     height, width = (max(1, round(side * size / max(high, wide))) for side in (high, wide))
     box = (size - width) // 2, (size - height) // 2, width, height
@@ -140,8 +144,12 @@ def _pixels(data: bytes, size: int = 0) -> Pixels:
     if kind == "JPEG" and FILL in data:
         raise Unreadable("JPEG that is damaged: a part of it is nothing but fill bytes")
     try:
-        found = _by_turbo(data, size) if kind == "JPEG" else None
-        return _by_pillow(data) if found is None else found
+        found = None
+        if kind == "JPEG":
+            found = _by_turbo(data, size)
+        elif kind == "PNG":
+            found = png.plain(data)
+        return _by_pillow(data, kind) if found is None else found
     except Unreadable:
         raise
     except MemoryError:
@@ -183,6 +191,11 @@ def _check_size(kind: str, width: int, height: int, length: int) -> None:
         raise Unreadable(f"{named} in {length} bytes: truncated, blank, or made to fill the memory")
 
 
+def _check_time(named: str, nanoseconds: float) -> None:
+    if nanoseconds > PATIENCE:
+        raise Unreadable(f"{named}, which would take more than {PATIENCE // 10**9} s")
+
+
 # ---- JPEG ----
 
 
@@ -196,19 +209,19 @@ def _by_turbo(data: bytes, size: int) -> Pixels | None:
         return None
     width, height = header.width, header.height
     _check_size("JPEG", width, height, len(data))
-    if header.progressive:
-        scans = data.count(b"\xff\xda", header.scan)
-        if scans * width * height > MOST_WORK:
-            raise Unreadable(
-                f"JPEG of {width}x{height} in {scans} scans, which would take too long"
-            )
+    mode = {1: "L", 3: "RGB", 4: "CMYK"}[header.channels]
+    profiled = colour.changes(header.profile, mode)
+    scans = data.count(b"\xff\xda", header.scan) if header.progressive else 0
+    a_pixel = A_SAMPLE["JPEG"] * header.channels + A_SCAN * scans + CONVERTED[mode][profiled]
+    _check_time(
+        f"JPEG of {width}x{height}" + (f" in {scans} scans" if scans else ""),
+        width * height * a_pixel + A_BYTE[header.progressive] * len(data),
+    )
 
     part = _part(width, height, size)
     # Coarser sums, and chroma spread by copying, save a tenth of the time. Where more than four
     # pixels become one, they cost little: 46 dB.
     shrinks = 0 < 2 * size <= max(width, height)
-    mode = {1: "L", 3: "RGB", 4: "CMYK"}[header.channels]
-    profiled = colour.changes(header.profile, mode)
     if mode == "L" and not profiled:
         mode = "RGB"  # grey, three times
     try:
@@ -225,11 +238,10 @@ def _by_turbo(data: bytes, size: int) -> Pixels | None:
         if any(words in reason for words in LOST):
             raise Unreadable(f"damaged JPEG ({reason})") from error
         return None
-    if mode == "CMYK" and header.adobe:
-        pixels = 255 - pixels
     if mode == "CMYK" or profiled:
-        image = Image.fromarray(pixels[..., 0] if mode == "L" else pixels, mode)
-        pixels = np.asarray(colour.to_srgb(image, header.profile))
+        pixels = pixels[..., 0] if mode == "L" else pixels
+        inverted = mode == "CMYK" and header.adobe
+        pixels = colour.converted(pixels, mode, header.profile, inverted)
     return _turned(pixels, header.orientation)
 
 
@@ -271,20 +283,33 @@ class _Encoded(io.BytesIO):
         return found
 
 
-def _by_pillow(data: bytes) -> Pixels:
+def _by_pillow(data: bytes, kind: str) -> Pixels:
     file = _Encoded(data)
-    with Image.open(file, formats=FORMATS) as image:
-        _check_size(known(data), *image.size, len(data))
+    with Image.open(file, formats=(kind,)) as image:
+        _check_size(kind, *image.size, len(data))
+        if (pixels := image.width * image.height) > LARGE:
+            named = f"{kind} of {image.width}x{image.height} ({image.mode})"
+            _check_time(named, pixels * _nanoseconds(image, kind, data))
         file.strict = True
-        image.load()
-        picture = to_picture(image)
-    return np.asarray(picture)
+        return _upright(image)
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _nanoseconds(image: Image.Image, kind: str, data: bytes) -> float:
+    """A pixel, at worst, from the file to sRGB on white."""
+    decoded = A_SAMPLE[kind] * len(image.getbands())
+    if kind == "PNG" and (data[24] == 16 or data[28]):  # its bits, and whether it is interlaced
+        decoded *= SLOWER
+    mode = {"LA": "L"}.get(image.mode, image.mode if image.mode in CONVERTED else "RGB")
+    profiled = colour.changes(image.info.get("icc_profile") or b"", mode)
+    return decoded + CONVERTED[mode][profiled] + COMPOSITED * image.has_transparency_data
+
+
+def _upright(image: Image.Image) -> Pixels:
+    image.load()
+    pixels = colour.to_pixels(image)
+    if image.format == "TIFF" or image.info.keys().isdisjoint(TURNED_BY):  # Pillow turns a TIFF
+        return pixels
     try:
-        if image.getexif().get(jpeg.ORIENTATION, 1) != 1:
-            return ImageOps.exif_transpose(image)
+        return _turned(pixels, image.getexif().get(jpeg.ORIENTATION, 1))
     except Exception:  # damaged EXIF says nothing about the orientation; the picture is whole
-        pass
-    return image
+        return pixels

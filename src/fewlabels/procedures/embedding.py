@@ -22,12 +22,13 @@ from fewlabels.models.built import head
 from fewlabels.models.onnx_forward import available, onnx_forward
 from fewlabels.models.structure import embed
 from fewlabels.pixels import cache
-from fewlabels.pixels.cache_folder import FEATURES, default_folder, touch
+from fewlabels.pixels.cache_folder import FEATURES, NoRoom, default_folder, room, touch
 from fewlabels.procedures.prepare import Rows
 from fewlabels.procedures.stage import Context
 
 BATCH = 128
 PART = 2048  # images in a file
+HEADERS = 1000  # bytes of a file beside its arrays, and some more
 WORTH = 15.0  # seconds of torch that make it worth to build an ONNX graph
 
 Features = NDArray[np.float32]
@@ -51,7 +52,7 @@ def embedded(context: Context, rows: Rows) -> Features:
                 part = missing[start : start + PART]
                 found, forward = _compute(context, model, part, forward, start, len(missing))
                 names = [context.data.digest[row] for row in part]
-                _write(home, names, found)
+                _write(home, names, found, context.data.cache_limit)
                 known.update(zip(names, found, strict=True))
     return np.stack([known[digest] for digest in digests])
 
@@ -139,13 +140,17 @@ def _read(home: Path, wanted: set[str]) -> dict[str, Features]:
     return known
 
 
-def _write(home: Path, digests: list[str], features: Features) -> None:
-    fresh = home / f".{uuid.uuid4().hex}"
+def _write(home: Path, digests: list[str], features: Features, limit: int | None) -> None:
+    """A part more, if the cache folder has room for it."""
+    fresh, names = home / f".{uuid.uuid4().hex}", np.array(digests)
     try:
-        home.mkdir(parents=True, exist_ok=True)
-        with fresh.open("wb") as file:
-            np.savez(file, digest=np.array(digests), features=features)
-        os.replace(fresh, home / f"{uuid.uuid4().hex}.npz")
-    except OSError:  # a folder that is full, or not ours: a later run computes them again
+        held = sum(part.stat().st_size for part in home.glob("*"))
+        needed = held + features.nbytes + names.nbytes + HEADERS
+        with room(default_folder(), home, needed, limit):
+            home.mkdir(parents=True, exist_ok=True)
+            with fresh.open("wb") as file:
+                np.savez(file, digest=names, features=features)
+            os.replace(fresh, home / f"{uuid.uuid4().hex}.npz")
+    except (NoRoom, OSError):  # a folder that is full, or not ours: a later run computes them again
         with suppress(OSError):
             fresh.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fewlabels.pixels.cache_folder import FEATURES, clear, default_limit, entries, in_words
+from fewlabels.pixels.cache_folder import FEATURES, clear, entries, in_words, limit_of
 
 
 def info(folder: Path) -> dict[str, Any]:
@@ -17,7 +17,7 @@ def info(folder: Path) -> dict[str, Any]:
     found = entries(folder)
     return {
         "folder": str(folder),
-        "limit": default_limit(folder),
+        "limit": limit_of(folder),
         "bytes": sum(entry.bytes for entry in found),
         "images": sum(entry.images for entry in found),
         "caches": [asdict(entry) for entry in found],
