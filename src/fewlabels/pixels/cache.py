@@ -30,7 +30,7 @@ from fewlabels.pixels.decoded import Decoded, Pixels, decoded
 from fewlabels.pool.source import Source, content_digest, slowness
 from fewlabels.pool.threads import THREADS, each
 
-VERSION = 4  # counts up when the same bytes give other pixels: `square`, the file itself
+VERSION = 5  # counts up when the same bytes give other pixels: `square`, the file itself
 BLOCK = 2**20  # bytes of pixels that are checked together
 BOX = np.dtype("<u2")  # each of the four numbers of a box
 WAIT = 0.2  # seconds between two looks at what another process has built

@@ -78,7 +78,13 @@ class Unreadable(Exception):
 
 def square(data: bytes, size: int) -> Square:
     """From encoded bytes: the one path, for training and prediction alike. Raises Unreadable."""
-    return _framed(_pixels(data, size), size)
+    pixels, profile = _pixels(data, size)
+    framed = _framed(pixels, size)
+    if profile:
+        left, top, width, height = framed.box
+        inside = framed.pixels[top : top + height, left : left + width]
+        inside[:] = colour.converted(inside, "RGB", profile)
+    return framed
 
 
 def decode(data: bytes) -> Image.Image:
@@ -87,7 +93,7 @@ def decode(data: bytes) -> Image.Image:
     16 bits are scaled to 8; colour profiles are applied; of several frames or pages the first is
     taken. Raises Unreadable, with the reason, whatever is wrong with the bytes.
     """
-    return Image.fromarray(_pixels(data))
+    return Image.fromarray(_pixels(data)[0])
 
 
 def to_picture(image: Image.Image) -> Image.Image:
@@ -132,8 +138,10 @@ def _blank(size: int) -> Pixels:
     return np.full((size, size, 3), PAD, dtype=np.uint8)
 
 
-def _pixels(data: bytes, size: int = 0) -> Pixels:
-    """The upright picture; a JPEG may come shrunk if it is to become `size` pixels long."""
+def _pixels(data: bytes, size: int = 0) -> tuple[Pixels, bytes]:
+    """The upright picture, and b"". If it is to become `size` pixels long, a JPEG may come shrunk
+    and in the colours of its profile, which is then returned too: fewer pixels are to be converted.
+    """
     if not data:
         raise Unreadable("empty file")
     kind = known(data)
@@ -144,12 +152,10 @@ def _pixels(data: bytes, size: int = 0) -> Pixels:
     if kind == "JPEG" and FILL in data:
         raise Unreadable("JPEG that is damaged: a part of it is nothing but fill bytes")
     try:
-        found = None
-        if kind == "JPEG":
-            found = _by_turbo(data, size)
-        elif kind == "PNG":
-            found = png.plain(data)
-        return _by_pillow(data, kind) if found is None else found
+        if kind == "JPEG" and (found := _by_turbo(data, size)) is not None:
+            return found
+        plain = png.plain(data) if kind == "PNG" else None
+        return (_by_pillow(data, kind) if plain is None else plain), b""
     except Unreadable:
         raise
     except MemoryError:
@@ -199,8 +205,8 @@ def _check_time(named: str, nanoseconds: float) -> None:
 # ---- JPEG ----
 
 
-def _by_turbo(data: bytes, size: int) -> Pixels | None:
-    """None where libjpeg-turbo, or its header, is not to be trusted with it, and Pillow may try."""
+def _by_turbo(data: bytes, size: int) -> tuple[Pixels, bytes] | None:
+    """As `_pixels`; None where libjpeg-turbo, or its header, is not to be trusted with it, and Pillow may try."""
     header = jpeg.header(data)
     # A file that was cut off would be decoded, and what is missing would be grey.
     if data.rfind(jpeg.END, header.scan if header else 0) < 0:
@@ -238,11 +244,13 @@ def _by_turbo(data: bytes, size: int) -> Pixels | None:
         if any(words in reason for words in LOST):
             raise Unreadable(f"damaged JPEG ({reason})") from error
         return None
+    if mode == "RGB" and profiled and 0 < size < max(width, height):
+        return _turned(pixels, header.orientation), header.profile
     if mode == "CMYK" or profiled:
         pixels = pixels[..., 0] if mode == "L" else pixels
         inverted = mode == "CMYK" and header.adobe
         pixels = colour.converted(pixels, mode, header.profile, inverted)
-    return _turned(pixels, header.orientation)
+    return _turned(pixels, header.orientation), b""
 
 
 def _part(width: int, height: int, size: int) -> int:
