@@ -329,8 +329,9 @@ def test_bytes_pictures_and_arrays_are_alike(
     for other in (to_square(opened, 48), to_square(to_picture(as_array), 48)):
         assert other.box == found.box
         apart = abs(other.pixels.astype(int) - found.pixels)
-        assert apart.mean() < 1
-        # at the edges of saturated colours; and what sRGB lacks is cut off before or after a mean
+        # At the edges of saturated colours. What sRGB lacks is cut off before or after a mean, and
+        # this scene is full of it.
+        assert apart.mean() < (1.5 if profile else 1)
         assert apart.max() <= (48 if profile else 12)
 
 

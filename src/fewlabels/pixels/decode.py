@@ -206,7 +206,8 @@ def _check_time(named: str, nanoseconds: float) -> None:
 
 
 def _by_turbo(data: bytes, size: int) -> tuple[Pixels, bytes] | None:
-    """As `_pixels`; None where libjpeg-turbo, or its header, is not to be trusted with it, and Pillow may try."""
+    """As `_pixels`; None where libjpeg-turbo, or its header, is not to be trusted with it, and
+    Pillow may try."""
     header = jpeg.header(data)
     # A file that was cut off would be decoded, and what is missing would be grey.
     if data.rfind(jpeg.END, header.scan if header else 0) < 0:
