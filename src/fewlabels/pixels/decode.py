@@ -45,7 +45,7 @@ LARGE, PIXELS_A_BYTE = 20_000_000, 1000
 # Nanoseconds that a file may take, and what it takes at worst, on one core at 2.5 GHz
 # (benchmarks/largest.py). A picture of LARGE pixels takes less in all formats but JPEG. To decode:
 PATIENCE = 2_000_000_000
-A_SAMPLE = {"JPEG": 1.5, "PNG": 11.0, "WEBP": 14.0, "GIF": 20.0, "BMP": 4.0, "TIFF": 10.0}
+A_SAMPLE = {"JPEG": 1.5, "PNG": 11.0, "WEBP": 15.0, "GIF": 20.0, "BMP": 4.0, "TIFF": 10.0}
 SLOWER = 1.5  # times as long, a PNG that is interlaced or has 16 bits
 # A pixel, to become RGB, without a profile and with one; and to be put on white.
 CONVERTED = {"L": (6, 31), "RGB": (6, 31), "CMYK": (21, 66), "LAB": (51, 51)}
