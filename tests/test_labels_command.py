@@ -7,6 +7,7 @@ import pytest
 from conftest import call
 
 import fewlabels as fl
+from fewlabels.deploy import judges
 from fewlabels.pixels.cache import fingerprint
 from fewlabels.pool.overlay import with_stored_labels
 from fewlabels.pool.source import content_digest
@@ -140,5 +141,40 @@ def test_images_are_read_once_for_their_labels(
         lambda data: asked.append(len(data)) or content_digest(data),
     )
     small = {"steps": 1, "batch_size": 4, "img_size": 16, "model": "cnn_small", "device": "cpu"}
-    fl.train(split_folders, method="supervised", out=tmp_path / "run", **small)
+    run = fl.train(split_folders, method="supervised", out=tmp_path / "run", **small)
     assert len(asked) == len(pool)
+    asked.clear()
+    told: list[str] = []
+    judges.find(run.path, pool.classes, 16, split_folders, lambda what, *_: told.append(what))
+    assert len(asked) == len(pool)
+    assert told.count("reading") == len(pool)
+
+
+def test_labels_are_found_after_an_import_that_failed(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    split_folders: Path,
+    tmp_path: Path,
+) -> None:
+    one, *_ = sorted(path.name for path in (split_folders / "unlabelled").iterdir())
+    told = table(tmp_path / "new.csv", f"unlabelled/{one},left")
+    assert call(monkeypatch, "labels", split_folders, "--import", told) == 0
+    before, moved = default_store(str(split_folders)), tmp_path / "moved"
+    split_folders.rename(moved)
+    assert call(monkeypatch, "labels", moved, "--import", tmp_path / "mistyped.sqlite") == 2
+    capsys.readouterr()
+    assert call(monkeypatch, "labels", moved, "--json") == 0
+    found = json.loads(capsys.readouterr().out)["elsewhere"]
+    assert found == [{"store": str(before), "images": 1}]
+
+
+def test_the_stores_of_joined_pools_are_not_offered(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], split_folders: Path
+) -> None:
+    """They are heeded as they are."""
+    parts = [split_folders / "train", split_folders / "unlabelled"]
+    pool = fl.Pool.scan(parts[1], to_train=False)
+    with LabelStore(default_store(str(parts[1]))) as store:
+        store.add([Mark(fingerprint(pool.source)[0], "left", "Ada", "page")])
+    assert call(monkeypatch, "labels", *parts, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["elsewhere"] == []

@@ -138,7 +138,7 @@ def labels(
     from fewlabels.pixels.cache import fingerprint
     from fewlabels.pool.label_tables import export_table, import_store, import_table
     from fewlabels.pool.pool import Pool, is_path, origin_of
-    from fewlabels.pool.store import LabelStore, default_store, others_with
+    from fewlabels.pool.store import LabelStore, default_store, has_events, others_with
     from fewlabels.report.labels import info, print_info
 
     if sum((import_from is not None, export_to is not None, undo)) > 1:
@@ -172,13 +172,15 @@ def labels(
     elif undo:
         with LabelStore(path) as store:
             said = f"{store.undo(_user()):,} labels taken back"
-    elif not path.exists():
+    elif not has_events(path):
         pool = Pool.scan(data, to_train=False)
-        others = sorted(path.parent.glob("*.sqlite"))
+        heeded = {path, *(default_store(origin_of(one)) for one in data)}
+        others = sorted(set(path.parent.glob("*.sqlite")) - heeded)
         if others and all(map(is_path, data)):
             elsewhere = others_with(others, digests().values())
     told = info(path)
     if as_json:
+        told["elsewhere"] = [{"store": str(other), "images": n} for other, n in elsewhere]
         print(json.dumps(told, indent=2, ensure_ascii=False))
         return
     if said:

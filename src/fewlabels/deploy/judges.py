@@ -8,6 +8,7 @@ ImageNet's classes is asked by these.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -62,13 +63,14 @@ def find(
     """The images of DATA that have a label, decoded at `size`: its test images, or all where it has
     none; without DATA those of the run. UserError where there are none."""
     own: dict[str, str] = {}
+    read = partial(cache.fingerprint, progress=partial(count, "reading"))
     if data is None:
         origin, own = _own(run)
-        pool = with_stored_labels(Pool.scan(origin, to_train=False), cache.fingerprint)
+        pool = with_stored_labels(Pool.scan(origin, to_train=False), read)
         mine = np.array([pool.source.name(row) in own for row in range(len(pool))])
         mine &= pool.label >= 0
     else:
-        pool = with_stored_labels(Pool.scan(data, to_train=False), cache.fingerprint)
+        pool = with_stored_labels(Pool.scan(data, to_train=False), read)
         mine = pool.label >= 0
         if (test := mine & (pool.split == "test")).any():
             mine = test
@@ -76,7 +78,7 @@ def find(
         where = run if data is None else pool.origin
         raise UserError(f"{where}: has no labelled images to be asked about")
     pool = pool.take(np.flatnonzero(mine))
-    digest = cache.fingerprint(pool.source, progress=lambda done, of: count("reading", done, of))
+    digest = pool.digest or read(pool.source)
     pixels = cache.build(
         *(pool.source, digest, size),
         progress=lambda done, of: count("decoding", done, of),

@@ -137,6 +137,15 @@ def read_labels(path: Path) -> dict[str, str]:
         return store.labels()
 
 
+def has_events(path: Path) -> bool:
+    """Whether anything was ever said in the store at `path`; an import that fails leaves a store in
+    which nothing was."""
+    if not path.exists():
+        return False
+    with LabelStore(path, read_only=True) as store:
+        return any(store.history())
+
+
 def others_with(paths: Iterable[Path], digests: Iterable[str]) -> list[tuple[Path, int]]:
     """Those of the stores that have labels of these images, and of how many, the most first."""
     here, found = set(digests), list[tuple[Path, int]]()
