@@ -4,7 +4,6 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ from fewlabels.curate.balance import Balance, balance
 from fewlabels.curate.far import far
 from fewlabels.errors import one_line
 from fewlabels.pixels import perceptual
+from fewlabels.pixels.anchors import anchors, closeness
 from fewlabels.pixels.decode import decode
 from fewlabels.pool.copies import Copies, as_copies, same
 from fewlabels.pool.labels import no_classes, says_no_class
@@ -147,7 +147,7 @@ def check(
             number[of] += 1
         show("reading", row + 1, count)
     exact = same(digests)
-    near = _near(pool, grey, sizes, readable, exact, workers, show)
+    near, near_notes = _near(pool, grey, sizes, readable, exact, workers, show)
     plain = np.flatnonzero(readable & perceptual.blank(grey))
     shows = np.setdiff1d(np.flatnonzero(readable), plain)
     copies = as_copies(pool, exact)
@@ -170,7 +170,7 @@ def check(
         sizes=_sizes(sizes[readable]),
         balance=_balance(pool, features, shows),
         lacks=pool.lacks,
-        notes=pool.notes,
+        notes=(*pool.notes, *near_notes),
     )
     means = {
         name: np.rint(sums[i] / number[i]).astype(np.uint8)
@@ -235,26 +235,26 @@ def _near(
     exact: list[list[int]],
     workers: int,
     show: Progress,
-) -> list[list[int]]:
-    """Rows of the same and nearly the same picture, a list a group."""
+) -> tuple[list[list[int]], list[str]]:
+    """Rows of the same and nearly the same picture, a list a group; and what was not looked for."""
+    chosen, note = anchors(pool, every=True)
     compared = readable & (sizes.min(axis=1) >= perceptual.LEAST)
-    compared[[row for group in exact for row in group[1:]]] = False
-    rows = np.flatnonzero(compared)
-    found = _pairs(grey[rows], workers, lambda done, of: show("comparing", done, of), pool.mirror)
+    for first, *others in exact:
+        compared[others] = False
+        chosen[first] |= chosen[others].any()
+    found = perceptual.pairs(
+        *(grey, compared, chosen),
+        mirror=pool.mirror,
+        workers=workers,
+        progress=lambda done, of: show("comparing", done, of),
+    )
     same_picture = [(group[0], row) for group in exact for row in group[1:]]
-    links = np.concatenate([rows[found], np.array(same_picture, np.int64).reshape(-1, 2)])
-    return same([str(number) for number in perceptual.clusters(len(pool), links).tolist()])
-
-
-def _pairs(
-    grey: NDArray[np.uint8], workers: int, progress: Callable[[int, int], None], mirror: bool
-) -> NDArray[np.int64]:
-    """Near duplicates [P, 2]: by a close look, by a quick one where most pictures are alike, and
-    none where they all are."""
-    for look in (perceptual.CLOSE, perceptual.QUICK):
-        with suppress(perceptual.TooAlike):
-            return perceptual.pairs(grey, workers, progress, mirror, look)[0]
-    return np.zeros((0, 2), np.int64)
+    links = np.concatenate([found.pairs, np.array(same_picture, np.int64).reshape(-1, 2)])
+    number = perceptual.clusters(len(pool), links)
+    groups: dict[int, list[int]] = {}
+    for row in np.flatnonzero(np.bincount(number)[number] > 1).tolist():
+        groups.setdefault(int(number[row]), []).append(row)
+    return list(groups.values()), [line for line in (note, closeness(found.alike)) if line]
 
 
 def _leaking(pool: Pool, groups: list[list[int]]) -> dict[str, int]:
