@@ -204,17 +204,21 @@ def embedded(pictures: list[Picture], weights: str) -> NDArray[np.float32]:
     import torch
 
     from fewlabels.models import catalog
+    from fewlabels.models.onnx_forward import onnx_forward
 
-    built = catalog.build("mobilenetv2_100", None, weights)
-    model = built.model.eval().to(memory_format=torch.channels_last)
-    found = []
+    def seen(some: list[Picture]) -> torch.Tensor:
+        pixels = [np.asarray(picture.convert("RGB").resize((224, 224))) for picture in some]
+        return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2) / 127.5 - 1
+
+    model = catalog.build("mobilenetv2_100", None, weights).model.eval()
+    model.reset_classifier(0)
+    x = seen(pictures[:32])
     with torch.inference_mode():
-        for start in range(0, len(pictures), 64):
-            some = [p.convert("RGB").resize((224, 224)) for p in pictures[start : start + 64]]
-            x = torch.from_numpy(np.stack([np.asarray(p) for p in some])).permute(0, 3, 1, 2)
-            maps = model.forward_features(x / 127.5 - 1)
-            found.append(torch.nn.functional.normalize(maps.mean((2, 3)), dim=1))
-    return torch.cat(found).numpy()
+        forward = onnx_forward(model, x, model(x).numpy())
+    assert forward is not None
+    parts = [pictures[start : start + 32] for start in range(0, len(pictures), 32)]
+    features = np.concatenate([forward(seen(part)) for part in parts])
+    return features / np.linalg.norm(features, axis=1, keepdims=True)
 
 
 def beside_embeddings(own: Pool, weights: str, of: int, each: int, rng: Generator) -> None:

@@ -267,7 +267,7 @@ def _leaking(pool: Pool, groups: list[list[int]]) -> dict[str, int]:
 
 
 def _far(pool: Pool, features: NDArray[np.uint8], rows: NDArray[np.int64]) -> tuple[Far, ...]:
-    found, times = far(features[rows].astype(np.float32))
+    found, times = far(features[rows])
     return _named(pool, rows[found].tolist(), times.tolist())
 
 
@@ -278,7 +278,7 @@ def _far_from_class(
     all_times: list[float] = []
     for of_class in _by_class(pool, rows):
         if len(of_class) >= CLASS_NEEDS:
-            found, times = far(features[of_class].astype(np.float32))
+            found, times = far(features[of_class])
             all_rows += of_class[found].tolist()
             all_times += times.tolist()
     order = np.argsort(-np.array(all_times), kind="stable").tolist()
@@ -303,7 +303,7 @@ def _balance(pool: Pool, features: NDArray[np.uint8], rows: NDArray[np.int64]) -
     label = number[pool.label[rows]]
     used = np.isin(pool.split[rows], ("train", "")) & (label >= -1)
     return balance(
-        features[rows[used]].astype(np.float32),
+        features[rows[used]],
         label[used],
         tuple(pool.classes[i] for i in named),
     )
@@ -312,13 +312,15 @@ def _balance(pool: Pool, features: NDArray[np.uint8], rows: NDArray[np.int64]) -
 def _sizes(sizes: NDArray[np.int64]) -> Sizes | None:
     if not len(sizes):
         return None
-    pairs = [(int(width), int(height)) for width, height in sizes]
-    # Most pools have few distinct sizes; sorting by pixels, then by width, makes ties repeatable.
-    ordered = sorted(Counter(pairs), key=lambda size: (size[0] * size[1], size))
+    distinct, often = np.unique(sizes, axis=0, return_counts=True)
+    of_size = {(w, h): n for (w, h), n in zip(distinct.tolist(), often.tolist(), strict=True)}
+    # Sorting by pixels, then by width, makes ties repeatable.
+    ordered = sorted(of_size, key=lambda size: (size[0] * size[1], size))
     width, height = np.median(sizes, axis=0).tolist()
-    powers = Counter(int(side).bit_length() - 1 for side in sizes.max(axis=1))
+    powers: Counter[int] = Counter()
     shapes: Counter[str] = Counter()
-    for (w, h), n in Counter(pairs).items():
+    for (w, h), n in of_size.items():
+        powers[max(w, h).bit_length() - 1] += n
         shapes[next(name for most, name in SHAPES if w / h <= most)] += n
     return Sizes(
         ordered[0],

@@ -34,7 +34,7 @@ BITS = 20  # of 64 that may differ
 # misses none of the changes above, 0.8 one copy cropped by 5 % in a hundred, 0.9 one in five. Of
 # photographs of hands, which are look-alikes, 5.7, 0.9 and 0.05 % of all pairs are so alike.
 ALIKE = (0.65, 0.8, 0.9)
-LOOKS = 3_000_000  # in all, some five minutes
+LOOKS = 1_000_000  # in all, a minute and a half
 WHOLE = 0.93  # correlation of the registered pictures
 DETAILS = 0.85  # and of what is left of them without their local means
 STRONG = 0.95  # as alike as most copies are
@@ -109,8 +109,8 @@ def pairs(
     `among` and `anchors` are masks [N], by default of all. A pair whose rows are joined by certain
     ones may be left out. Exact copies should be: a thousand of them make half a million pairs.
     Without `mirror` a mirrored picture is another. `most`: closer looks for each picture; where
-    more are called for, only pairs that are more alike get one. `progress(done, total)` begins
-    anew then.
+    more are called for, only pairs that are more alike get one. `progress(done, total)` counts
+    blocks of pictures, then closer looks.
     """
     rows = np.flatnonzero(~blank(grey) if among is None else among & ~blank(grey))
     first = np.ones(len(rows), np.bool_) if anchors is None else anchors[rows]
@@ -118,43 +118,46 @@ def pairs(
     hashes, waves = _described(grey, rows)
     may = min(LOOKS, most * max(1000, len(rows)))
     for alike in ALIKE:
-        found = _sought(
-            *(grey, rows, hashes, waves, int(first.sum()), alike, may, mirror, workers, progress)
+        candidates = _all_candidates(
+            *(hashes, waves, int(first.sum()), mirror, alike, may, workers, progress)
         )
-        if found is not None:
+        if candidates is not None:
+            parent, looked = np.arange(len(rows)), [np.zeros((0, 3))]
+            for start in range(0, len(candidates), _AT_ONCE):
+                part = candidates[start : start + _AT_ONCE]
+                looked.append(_looked_at(grey, rows, part, parent))
+                if progress:
+                    progress(start + len(part), len(candidates))
+            found = np.concatenate(looked)
             kept = found[found[:, 2] >= _limit(found[:, 2])]
             both = np.sort(rows[kept[:, :2].astype(np.int64)], axis=1)
             return Found(both, kept[:, 2].astype(np.float32), alike)
     return Found(np.zeros((0, 2), np.int64), np.zeros(0, np.float32), None)
 
 
-def _sought(
-    grey: Grey,
-    rows: Rows,
+def _all_candidates(
     hashes: NDArray[np.uint64],
     waves: NDArray[np.float32],
     anchors: int,
+    mirror: bool,
     alike: float,
     may: int,
-    mirror: bool,
     workers: int,
     progress: Callable[[int, int], None] | None,
-) -> NDArray[np.float64] | None:
-    """Pairs that are alike as a whole, [P, 3]: two places in `rows` [R], the first below `anchors`,
-    and the likeness of their details. None where that takes more than `may` closer looks."""
+) -> NDArray[np.int32] | None:
+    """Pairs [P, 3] whose first row is below `anchors`; None where they are more than `may`."""
 
     def block(number: int) -> NDArray[np.int32]:
         start = _BLOCK * number
         return _candidates(hashes, waves, start, min(start + _BLOCK, anchors), mirror, alike)
 
     blocks = -(-anchors // _BLOCK)
-    parent = np.arange(len(rows))
-    found, looks = [np.zeros((0, 3))], 0
-    for number, candidates in enumerate(each(block, blocks, workers)):
-        looks += len(candidates)
-        if looks > may:
+    found, count = [np.zeros((0, 3), np.int32)], 0
+    for number, some in enumerate(each(block, blocks, workers)):
+        found.append(some)
+        count += len(some)
+        if count > may:
             return None
-        found.append(_looked_at(grey, rows, candidates, parent))
         if progress:
             progress(number + 1, blocks)
     return np.concatenate(found)

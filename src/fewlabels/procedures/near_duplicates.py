@@ -45,12 +45,11 @@ def near_duplicates(pool: Pool, pixels: Cache) -> Near:
     Where images are decoded whenever they are needed, only anchors are, and compared.
     """
     own = pool if pool.drawn_by is None else replace(pool, label=pool.drawn_by, drawn_by=None)
-    wanted = anchors(own)[0] | anchors(pool)[0]
-    notes = []
-    if wanted.any() and not pixels.note:
-        wanted = pixels.readable
-    elif pixels.note:
-        notes.append("near duplicates: images without a label were not compared")
+    wanted, notes = anchors(own)[0] | anchors(pool)[0], []
+    if not pixels.note:
+        wanted[:] = wanted.any()
+    elif (pixels.readable & ~wanted).any():
+        notes = ["near duplicates: images without a label were not compared"]
     squares = _small(pixels, wanted & pixels.readable)
     drawn, said = _numbers(own, squares)
     known, more = (drawn, said) if own is pool else _numbers(pool, squares)
