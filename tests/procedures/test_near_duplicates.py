@@ -51,6 +51,9 @@ def test_squares_of_few_pixels_are_copies_only_where_they_are_equal() -> None:
     assert len(np.unique(images, axis=0)) == 300
     near = near_duplicates(pool_of([0] * 350), seen(np.concatenate([images, images[:50]])))
     assert groups(near.known) == [[row, 300 + row] for row in range(50)]
+    for side, tied in ((8, []), (16, [[0, 1]])):
+        brighter = np.stack([square(0, side=side), square(0, side=side) // 2 + 90])
+        assert groups(near_duplicates(pool_of([0, 0]), seen(brighter)).known) == tied
 
 
 def test_the_picture_is_compared_and_not_what_is_around_it() -> None:

@@ -44,6 +44,7 @@ _RADIUS = 3  # of the local mean
 _SHIFT, _SCALE = 3.0, 0.15  # the farthest that a registration goes, in pixels and as a part
 _STEPS = 5
 _BLOCK = 64  # rows that a task compares with all after them
+_TILE = 4096  # rows whose hashes stay in the nearest cache
 _AT_ONCE = 4096  # pictures that are described together
 
 Grey = NDArray[np.uint8]  # [N, SIDE, SIDE]
@@ -230,31 +231,33 @@ def _search(
     found = np.empty((1024, 3), np.int32)
     count = 0
     n = len(hashes)
-    apart = np.empty((2, n), np.uint8)
-    for i in range(start, end):
-        for j in range(i + 1, n):  # no branches: this is where the time goes
-            differs = hashes[i] ^ hashes[j]
-            apart[0, j] = _ones(differs)
-            apart[1, j] = _ones(differs ^ flipped)
-        for j in range(i + 1, n):
-            if apart[0, j] > bits and apart[1, j] > bits:
-                continue
-            plain = np.float32(0)
-            turned = np.float32(0)
-            for k in range(64):
-                product = waves[i, k] * waves[j, k]
-                plain += product
-                turned += product * mirror[k]
-            if max(plain, turned) < alike:
-                continue
-            if count == len(found):
-                more = np.empty((2 * count, 3), np.int32)
-                more[:count] = found
-                found = more
-            found[count, 0] = i
-            found[count, 1] = j
-            found[count, 2] = turned > plain
-            count += 1
+    apart = np.empty(_TILE, np.uint8)
+    for tile in range(start + 1, n, _TILE):
+        stop = min(tile + _TILE, n)
+        for i in range(start, min(end, stop)):
+            first = max(tile, i + 1)
+            for j in range(first, stop):  # no branches: this is where the time goes
+                differs = hashes[i] ^ hashes[j]
+                apart[j - tile] = min(_ones(differs), _ones(differs ^ flipped))
+            for j in range(first, stop):
+                if apart[j - tile] > bits:
+                    continue
+                plain = np.float32(0)
+                turned = np.float32(0)
+                for k in range(64):
+                    product = waves[i, k] * waves[j, k]
+                    plain += product
+                    turned += product * mirror[k]
+                if max(plain, turned) < alike:
+                    continue
+                if count == len(found):
+                    more = np.empty((2 * count, 3), np.int32)
+                    more[:count] = found
+                    found = more
+                found[count, 0] = i
+                found[count, 1] = j
+                found[count, 2] = turned > plain
+                count += 1
     return found[:count].copy()
 
 
