@@ -8,6 +8,7 @@ from pictures import scene
 from PIL import Image
 
 from fewlabels.curate.check import check
+from fewlabels.pixels import anchors
 from fewlabels.pool import Pool, Skipped
 from fewlabels.pool.source import Encoded
 
@@ -126,6 +127,31 @@ def test_a_chain_of_exact_and_near_copies_is_one_group() -> None:
     assert found.duplicates == (("a", "same"),)
     assert found.near.duplicates == (("a", "same", "near"),)
     assert found.leaking == {"test": 1}
+
+
+def test_in_a_large_pool_only_unlabelled_copies_of_unlabelled_images_are_missed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    a, b, c = (scene(seed) for seed in range(3))
+    pool = made(
+        ("a", encoded(a), "train", ""),
+        ("same", encoded(a, "BMP"), "train", "cat"),
+        ("near a", encoded(a, "JPEG", quality=50), "train", ""),
+        ("b", encoded(b), "train", ""),
+        ("near b", encoded(b, "JPEG", quality=50), "train", ""),
+        ("c", encoded(c), "test", ""),
+        ("near c", encoded(c, "JPEG", quality=50), "train", ""),
+    )
+    of_a, of_b, of_c = ("a", "same", "near a"), ("b", "near b"), ("c", "near c")
+    found, _ = check(pool)
+    assert found.near.duplicates == (of_a, of_b, of_c)
+    assert found.notes == ()
+    monkeypatch.setattr(anchors, "ANCHORS", 6)
+    found, _ = check(pool)
+    assert found.near.duplicates == (of_a, of_c)
+    assert found.notes == (
+        "near duplicates: of 7 images unlabelled ones were not compared with each other",
+    )
 
 
 def test_copies_within_test_do_not_leak_and_exact_ones_are_not_compared_again() -> None:

@@ -11,13 +11,12 @@ from fewlabels.augment.mix import Mix
 from fewlabels.augment.policy import Policy
 from fewlabels.errors import UserError
 from fewlabels.methods import Facts, create, resolve
-from fewlabels.pixels import cache, perceptual
+from fewlabels.pixels import anchors
 from fewlabels.pixels.cache import fingerprint
 from fewlabels.pixels.preprocess import Preprocess
 from fewlabels.pool import Pool
 from fewlabels.pool.overlay import with_stored_labels
 from fewlabels.pool.store import LabelStore, Mark, default_store
-from fewlabels.procedures import prepare as preparing
 from fewlabels.procedures.prepare import (
     Data,
     balanced,
@@ -184,22 +183,29 @@ def test_near_duplicates_stay_on_one_side(tmp_path: Path) -> None:
     assert len(set(data.tied.tolist())) == 40
 
 
-def test_more_images_than_are_compared_are_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With too many of them, those with a label are; with too many of these, none."""
-    for name in ("train/cat/1.png", "train/cat/2.png", "train/dog/1.png", "unlabelled/1.png"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        scene(8 if "dog" in name else 7).save(tmp_path / name)
-    scene(7).resize((90, 90)).save(tmp_path / "unlabelled" / "2.png")
+def test_near_duplicates_of_test_images_are_not_learnt_from(tmp_path: Path, paint: Paint) -> None:
+    for kind, name in enumerate(("left", "right")):
+        for place in ("train", "test"):
+            paint(tmp_path / place / name, kind, 3)
+    scene(7).save(tmp_path / "test/left/0.png")
+    scene(8).save(tmp_path / "train/left/0.png")
+    (tmp_path / "unlabelled").mkdir()
+    for seed in (7, 8, 9):
+        scene(seed).resize((90, 90)).save(tmp_path / f"unlabelled/{seed}.jpg")
     pool = Pool.scan(tmp_path)
-    found = {}
-    for most in (5, 4, 2):
-        monkeypatch.setattr(preparing, "COMPARED", most)
-        pixels = cache.build(pool.source, fingerprint(pool.source), 48)
-        number = preparing.near_duplicates(pool, pixels)
-        found[most] = len(set(number.tolist()))
-    assert found == {5: 2, 4: 4, 2: 5}
+    data = prepare(pool, fingerprint(pool.source), 48, 0)
+    names = {Path(pool.source.name(row)).stem for row in data.unlabelled}
+    assert names - {"8"} == {"9"}  # 8 is the copy of an image that may be held out
+
+
+def test_what_was_not_compared_is_told(
+    split_folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert prepared(split_folders).pool.notes == ()
+    monkeypatch.setattr(anchors, "ANCHORS", 0)
+    assert prepared(split_folders).pool.notes == (
+        "near duplicates: of 44 images only equal ones are told",
+    )
 
 
 def test_labels_of_the_store_lie_over_those_of_the_pool(split_folders: Path) -> None:
@@ -240,20 +246,6 @@ def test_what_one_camera_sees_all_day_is_no_copy(tmp_path: Path) -> None:
     data = prepare(pool, fingerprint(pool.source), 48, 0)
     assert (len(data.test), len(set(data.tied.tolist()))) == (8, 40)
     assert len(data.held_out) == 6
-
-
-def test_where_nearly_all_are_alike_only_equal_ones_are_told(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(perceptual, "QUICK", perceptual.Look(64, -1.0, 0))
-    images = np.stack([np.asarray(scene(n).resize((48, 48))) for n in (0, 1, 0)])
-    boxes = np.tile([0, 0, 48, 48], (3, 1))
-    found = perceptual.near(images, np.arange(3), boxes).tolist()
-    assert found[0] == found[2] != found[1]
-    with pytest.raises(perceptual.TooAlike):
-        perceptual.pairs(
-            np.stack([perceptual.small(scene(n)) for n in (0, 1)]), look=perceptual.QUICK
-        )
 
 
 def test_splits_do_not_depend_on_the_store_and_keep_near_duplicates(tmp_path: Path) -> None:

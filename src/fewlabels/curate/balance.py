@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fewlabels.curate.far import Features
 from fewlabels.evaluate.intervals import Estimate, wilson
 
 LEAST = 5  # labels that every class needs
@@ -26,9 +27,7 @@ class Balance:
     why: str = ""
 
 
-def balance(
-    features: NDArray[np.float32], label: Labels, classes: tuple[str, ...], seed: int = 0
-) -> Balance:
+def balance(features: Features, label: Labels, classes: tuple[str, ...], seed: int = 0) -> Balance:
     """From features [N, F] and labels [N], -1 = unlabelled; all that are given are looked at.
 
     A probe (shrinkage discriminant analysis) is learnt in folds; how it errs on labels that it had
@@ -67,7 +66,7 @@ def balance(
 
 
 def _answers(
-    features: NDArray[np.float32],
+    features: Features,
     label: Labels,
     known: Labels,
     unknown: Labels,
@@ -79,14 +78,15 @@ def _answers(
     from sklearn.model_selection import StratifiedKFold
 
     classes = int(label[known].max()) + 1
+    seen, asked = features[known].astype(np.float32), features[unknown].astype(np.float32)
     said = np.empty(len(known), np.int64)
     told = np.zeros((len(unknown), classes))
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=int(rng.integers(2**31)))
     for learnt, judged in folds.split(known, label[known]):
         probe = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
-        probe.fit(features[known[learnt]], label[known[learnt]])
-        said[judged] = probe.predict(features[known[judged]])
-        told[np.arange(len(unknown)), probe.predict(features[unknown])] += 1 / FOLDS
+        probe.fit(seen[learnt], label[known[learnt]])
+        said[judged] = probe.predict(seen[judged])
+        told[np.arange(len(unknown)), probe.predict(asked)] += 1 / FOLDS
     return said, told
 
 

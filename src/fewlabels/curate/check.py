@@ -4,7 +4,6 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ from fewlabels.curate.balance import Balance, balance
 from fewlabels.curate.far import far
 from fewlabels.errors import one_line
 from fewlabels.pixels import perceptual
+from fewlabels.pixels.anchors import anchors, closeness
 from fewlabels.pixels.decode import decode
 from fewlabels.pool.copies import Copies, as_copies, same
 from fewlabels.pool.labels import no_classes, says_no_class
@@ -147,7 +147,7 @@ def check(
             number[of] += 1
         show("reading", row + 1, count)
     exact = same(digests)
-    near = _near(pool, grey, sizes, readable, exact, workers, show)
+    near, near_notes = _near(pool, grey, sizes, readable, exact, workers, show)
     plain = np.flatnonzero(readable & perceptual.blank(grey))
     shows = np.setdiff1d(np.flatnonzero(readable), plain)
     copies = as_copies(pool, exact)
@@ -170,7 +170,7 @@ def check(
         sizes=_sizes(sizes[readable]),
         balance=_balance(pool, features, shows),
         lacks=pool.lacks,
-        notes=pool.notes,
+        notes=(*pool.notes, *near_notes),
     )
     means = {
         name: np.rint(sums[i] / number[i]).astype(np.uint8)
@@ -235,26 +235,26 @@ def _near(
     exact: list[list[int]],
     workers: int,
     show: Progress,
-) -> list[list[int]]:
-    """Rows of the same and nearly the same picture, a list a group."""
+) -> tuple[list[list[int]], list[str]]:
+    """Rows of the same and nearly the same picture, a list a group; and what was not looked for."""
+    chosen, note = anchors(pool, every=True)
     compared = readable & (sizes.min(axis=1) >= perceptual.LEAST)
-    compared[[row for group in exact for row in group[1:]]] = False
-    rows = np.flatnonzero(compared)
-    found = _pairs(grey[rows], workers, lambda done, of: show("comparing", done, of), pool.mirror)
+    for first, *others in exact:
+        compared[others] = False
+        chosen[first] |= chosen[others].any()
+    found = perceptual.pairs(
+        *(grey, compared, chosen),
+        mirror=pool.mirror,
+        workers=workers,
+        progress=lambda done, of: show("comparing", done, of),
+    )
     same_picture = [(group[0], row) for group in exact for row in group[1:]]
-    links = np.concatenate([rows[found], np.array(same_picture, np.int64).reshape(-1, 2)])
-    return same([str(number) for number in perceptual.clusters(len(pool), links).tolist()])
-
-
-def _pairs(
-    grey: NDArray[np.uint8], workers: int, progress: Callable[[int, int], None], mirror: bool
-) -> NDArray[np.int64]:
-    """Near duplicates [P, 2]: by a close look, by a quick one where most pictures are alike, and
-    none where they all are."""
-    for look in (perceptual.CLOSE, perceptual.QUICK):
-        with suppress(perceptual.TooAlike):
-            return perceptual.pairs(grey, workers, progress, mirror, look)[0]
-    return np.zeros((0, 2), np.int64)
+    links = np.concatenate([found.pairs, np.array(same_picture, np.int64).reshape(-1, 2)])
+    number = perceptual.clusters(len(pool), links)
+    groups: dict[int, list[int]] = {}
+    for row in np.flatnonzero(np.bincount(number)[number] > 1).tolist():
+        groups.setdefault(int(number[row]), []).append(row)
+    return list(groups.values()), [line for line in (note, closeness(found.alike)) if line]
 
 
 def _leaking(pool: Pool, groups: list[list[int]]) -> dict[str, int]:
@@ -267,7 +267,7 @@ def _leaking(pool: Pool, groups: list[list[int]]) -> dict[str, int]:
 
 
 def _far(pool: Pool, features: NDArray[np.uint8], rows: NDArray[np.int64]) -> tuple[Far, ...]:
-    found, times = far(features[rows].astype(np.float32))
+    found, times = far(features[rows])
     return _named(pool, rows[found].tolist(), times.tolist())
 
 
@@ -278,7 +278,7 @@ def _far_from_class(
     all_times: list[float] = []
     for of_class in _by_class(pool, rows):
         if len(of_class) >= CLASS_NEEDS:
-            found, times = far(features[of_class].astype(np.float32))
+            found, times = far(features[of_class])
             all_rows += of_class[found].tolist()
             all_times += times.tolist()
     order = np.argsort(-np.array(all_times), kind="stable").tolist()
@@ -303,7 +303,7 @@ def _balance(pool: Pool, features: NDArray[np.uint8], rows: NDArray[np.int64]) -
     label = number[pool.label[rows]]
     used = np.isin(pool.split[rows], ("train", "")) & (label >= -1)
     return balance(
-        features[rows[used]].astype(np.float32),
+        features[rows[used]],
         label[used],
         tuple(pool.classes[i] for i in named),
     )
@@ -312,13 +312,15 @@ def _balance(pool: Pool, features: NDArray[np.uint8], rows: NDArray[np.int64]) -
 def _sizes(sizes: NDArray[np.int64]) -> Sizes | None:
     if not len(sizes):
         return None
-    pairs = [(int(width), int(height)) for width, height in sizes]
-    # Most pools have few distinct sizes; sorting by pixels, then by width, makes ties repeatable.
-    ordered = sorted(Counter(pairs), key=lambda size: (size[0] * size[1], size))
+    distinct, often = np.unique(sizes, axis=0, return_counts=True)
+    of_size = {(w, h): n for (w, h), n in zip(distinct.tolist(), often.tolist(), strict=True)}
+    # Sorting by pixels, then by width, makes ties repeatable.
+    ordered = sorted(of_size, key=lambda size: (size[0] * size[1], size))
     width, height = np.median(sizes, axis=0).tolist()
-    powers = Counter(int(side).bit_length() - 1 for side in sizes.max(axis=1))
+    powers: Counter[int] = Counter()
     shapes: Counter[str] = Counter()
-    for (w, h), n in Counter(pairs).items():
+    for (w, h), n in of_size.items():
+        powers[max(w, h).bit_length() - 1] += n
         shapes[next(name for most, name in SHAPES if w / h <= most)] += n
     return Sizes(
         ordered[0],

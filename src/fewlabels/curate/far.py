@@ -9,9 +9,10 @@ FENCE = 2.0  # interquartile ranges above the third quartile (Tukey takes 1.5 an
 _AT_ONCE = 1024
 
 Values = NDArray[np.float32]
+Features = NDArray[np.float32] | NDArray[np.uint8]
 
 
-def far(features: Values, seed: int = 0) -> tuple[NDArray[np.int64], Values]:
+def far(features: Features, seed: int = 0) -> tuple[NDArray[np.int64], Values]:
     """The rows of features [N, F] that are far from all others, the farthest first, and how many
     times farther than usual each is.
 
@@ -34,7 +35,7 @@ def far(features: Values, seed: int = 0) -> tuple[NDArray[np.int64], Values]:
     return rows, np.exp(distance[rows] - half).astype(np.float32)
 
 
-def _to_neighbour(features: Values, chosen: NDArray[np.int64]) -> Values:
+def _to_neighbour(features: Features, chosen: NDArray[np.int64]) -> Values:
     """Distance [N] to the fifth nearest of the chosen rows, not counting itself."""
     others = features[chosen].astype(np.float32)
     power = (others**2).sum(1)

@@ -11,11 +11,10 @@ scaled until it lies on the other, and then their details must agree.
 All of it is blind to gain and bias of the grey values. A picture without contrast is like every
 other one, and one of very few pixels like many: neither is compared.
 
-Comparing all pairs takes time with the square of their number; `benchmarks/duplicates.py` says how
-much.
+Each of A anchors is compared with all N pictures; by default all are anchors. That takes 4 ns a
+pair on one core, and a closer look at a pair that is alike 80 to 120 us.
 """
 
-import hashlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -24,25 +23,18 @@ from numba import njit
 from numpy.typing import NDArray
 from PIL import Image
 
-from fewlabels.pixels.decoded import Pixels
 from fewlabels.pool.threads import THREADS, each
 
 SIDE = 32  # of the grey pictures that are compared
 LEAST = 16  # pixels that the shorter side must have
 BLANK = 3.0  # levels of 255: a standard deviation below which a picture shows nothing
 
-
-class Look(NamedTuple):
-    """How alike two pictures must be for a closer look, which takes most of the time."""
-
-    bits: int  # of 64 that may differ
-    alike: float  # correlation of the weighed frequencies
-    most: int  # closer looks a picture; where more are called for, the pool is of look-alikes
-
-
-# QUICK finds what is encoded again, resized, brighter; few of those that are cropped. 2,062
-# photographs of hands, which are look-alikes: 0.3 s, and 11 s CLOSE
-CLOSE, QUICK = Look(20, 0.65, 200), Look(20, 0.9, 10)
+BITS = 20  # of 64 that may differ
+# Correlation of the weighed frequencies from which on a pair gets a closer look. In CIFAR-10, 0.65
+# misses none of the changes above, 0.8 one copy cropped by 5 % in a hundred, 0.9 one in five. Of
+# photographs of hands, which are look-alikes, 5.7, 0.9 and 0.05 % of all pairs are so alike.
+ALIKE = (0.65, 0.8, 0.9)
+LOOKS = 1_000_000  # in all, a minute and a half
 WHOLE = 0.93  # correlation of the registered pictures
 DETAILS = 0.85  # and of what is left of them without their local means
 STRONG = 0.95  # as alike as most copies are
@@ -52,6 +44,8 @@ _RADIUS = 3  # of the local mean
 _SHIFT, _SCALE = 3.0, 0.15  # the farthest that a registration goes, in pixels and as a part
 _STEPS = 5
 _BLOCK = 64  # rows that a task compares with all after them
+_TILE = 4096  # rows whose hashes stay in the nearest cache
+_AT_ONCE = 4096  # pictures that are described together
 
 Grey = NDArray[np.uint8]  # [N, SIDE, SIDE]
 Rows = NDArray[np.int64]
@@ -68,8 +62,12 @@ _FLIPPED = _BIT[_V % 2 == 1].sum(dtype=np.uint64)
 _WAVE = np.cos(np.pi / SIDE * np.outer(np.arange(11), np.arange(SIDE) + 0.5)).astype(np.float32)
 
 
-class TooAlike(Exception):
-    """So many pictures are so alike that looking closely at them would take hours."""
+class Found(NamedTuple):
+    """Pairs of near duplicates, and how closely they were sought."""
+
+    pairs: Rows  # [P, 2], the lower row first
+    likeness: NDArray[np.float32]  # [P], of their details
+    alike: float | None  # which of ALIKE; None where even the last would have taken too long
 
 
 def small(picture: Image.Image) -> Grey:
@@ -78,37 +76,6 @@ def small(picture: Image.Image) -> Grey:
     if grey.size != (SIDE, SIDE):
         grey = grey.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     return np.asarray(grey)
-
-
-def near(
-    images: Pixels,
-    rows: Rows,
-    boxes: NDArray[np.int64],
-    workers: int = THREADS,
-    mirror: bool = True,
-) -> Rows:
-    """A number [R] for each of the squares images[rows], the same for exact and near duplicates.
-
-    `boxes` [N, 4] says where in the squares the pictures lie: left, top, width, height. Where that
-    is fewer than LEAST pixels in either direction, only equal squares are duplicates.
-    """
-    count = len(rows)
-    grey = np.empty((count, SIDE, SIDE), np.uint8)
-    first: dict[bytes, int] = {}
-    same = np.arange(count)
-    for start in range(0, count, _BLOCK):
-        some = rows[start : start + _BLOCK]
-        for place, (square, box) in enumerate(zip(images[some], boxes[some], strict=True), start):
-            left, top, width, height = box.tolist()
-            grey[place] = small(Image.fromarray(square[top : top + height, left : left + width]))
-            same[place] = first.setdefault(hashlib.sha256(square.tobytes()).digest(), place)
-    large = boxes[rows, 2:].min(axis=1, initial=LEAST) >= LEAST
-    compared = np.flatnonzero(large & (same == np.arange(count)))
-    try:
-        found = compared[pairs(grey[compared], workers, mirror=mirror, look=QUICK)[0]]
-    except TooAlike:  # frames of one camera: only equal ones are told
-        found = np.zeros((0, 2), np.int64)
-    return clusters(count, np.concatenate([found, np.stack([np.arange(count), same], 1)]))
 
 
 def clusters(count: int, found: Rows) -> Rows:
@@ -122,42 +89,79 @@ def clusters(count: int, found: Rows) -> Rows:
 
 def blank(grey: Grey) -> NDArray[np.bool_]:
     """Which pictures [N] show nothing."""
-    return np.asarray(grey.std(axis=(1, 2), dtype=np.float32) < BLANK)
+    flat = np.empty(len(grey), np.bool_)
+    for start in range(0, len(grey), _AT_ONCE):
+        part = grey[start : start + _AT_ONCE]
+        flat[start : start + _AT_ONCE] = part.std(axis=(1, 2), dtype=np.float32) < BLANK
+    return flat
 
 
 def pairs(
     grey: Grey,
+    among: NDArray[np.bool_] | None = None,
+    anchors: NDArray[np.bool_] | None = None,
+    most: int = 200,
+    mirror: bool = True,
     workers: int = THREADS,
     progress: Callable[[int, int], None] | None = None,
-    mirror: bool = True,
-    look: Look = CLOSE,
-) -> tuple[Rows, NDArray[np.float32]]:
-    """Near duplicates [P, 2] among N pictures, the lower row first, and how alike their details
-    are [P]. A pair whose rows are joined by certain ones may be left out. Exact copies should be:
-    a thousand of them make half a million pairs. Without `mirror` a mirrored picture is another.
-    Raises TooAlike where `look.most` is not enough.
+) -> Found:
+    """Near duplicates among N pictures, of which at least one is an anchor.
+
+    `among` and `anchors` are masks [N], by default of all. A pair whose rows are joined by certain
+    ones may be left out. Exact copies should be: a thousand of them make half a million pairs.
+    Without `mirror` a mirrored picture is another. `most`: closer looks for each picture; where
+    more are called for, only pairs that are more alike get one. `progress(done, total)` counts
+    blocks of pictures, then closer looks.
     """
-    rows = np.flatnonzero(~blank(grey))
-    grey = grey[rows]
-    hashes, waves = _described(grey)
+    rows = np.flatnonzero(~blank(grey) if among is None else among & ~blank(grey))
+    first = np.ones(len(rows), np.bool_) if anchors is None else anchors[rows]
+    rows = np.concatenate([rows[first], rows[~first]])
+    hashes, waves = _described(grey, rows)
+    may = min(LOOKS, most * max(1000, len(rows)))
+    for alike in ALIKE:
+        candidates = _all_candidates(
+            *(hashes, waves, int(first.sum()), mirror, alike, may, workers, progress)
+        )
+        if candidates is not None:
+            parent, looked = np.arange(len(rows)), [np.zeros((0, 3))]
+            for start in range(0, len(candidates), _AT_ONCE):
+                part = candidates[start : start + _AT_ONCE]
+                looked.append(_looked_at(grey, rows, part, parent))
+                if progress:
+                    progress(start + len(part), len(candidates))
+            found = np.concatenate(looked)
+            kept = found[found[:, 2] >= _limit(found[:, 2])]
+            both = np.sort(rows[kept[:, :2].astype(np.int64)], axis=1)
+            return Found(both, kept[:, 2].astype(np.float32), alike)
+    return Found(np.zeros((0, 2), np.int64), np.zeros(0, np.float32), None)
+
+
+def _all_candidates(
+    hashes: NDArray[np.uint64],
+    waves: NDArray[np.float32],
+    anchors: int,
+    mirror: bool,
+    alike: float,
+    may: int,
+    workers: int,
+    progress: Callable[[int, int], None] | None,
+) -> NDArray[np.int32] | None:
+    """Pairs [P, 3] whose first row is below `anchors`; None where they are more than `may`."""
 
     def block(number: int) -> NDArray[np.int32]:
         start = _BLOCK * number
-        return _candidates(hashes, waves, start, min(start + _BLOCK, len(rows)), mirror, look)
+        return _candidates(hashes, waves, start, min(start + _BLOCK, anchors), mirror, alike)
 
-    blocks = -(-len(rows) // _BLOCK)
-    parent = np.arange(len(rows))
-    found, looks = [], 0
-    for number, candidates in enumerate(each(block, blocks, workers)):
-        looks += len(candidates)
-        if looks > look.most * max(1000, len(rows)):
-            raise TooAlike
-        found.append(_looked_at(grey, candidates, parent))
+    blocks = -(-anchors // _BLOCK)
+    found, count = [np.zeros((0, 3), np.int32)], 0
+    for number, some in enumerate(each(block, blocks, workers)):
+        found.append(some)
+        count += len(some)
+        if count > may:
+            return None
         if progress:
             progress(number + 1, blocks)
-    looked = np.concatenate(found) if found else np.zeros((0, 3), np.float64)
-    kept = looked[looked[:, 2] >= _limit(looked[:, 2])]
-    return rows[kept[:, :2].astype(np.int64)], kept[:, 2].astype(np.float32)
+    return np.concatenate(found)
 
 
 def _limit(likeness: NDArray[np.float64]) -> float:
@@ -177,13 +181,13 @@ def _limit(likeness: NDArray[np.float64]) -> float:
     return float(np.clip(np.tanh(usual + 4 * deviation), STRONG, SURE))
 
 
-def _described(grey: Grey) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
-    """The hash of each picture [N], and its weighed frequencies [N, 64] at length 1."""
-    hashes = np.empty(len(grey), np.uint64)
-    waves = np.empty((len(grey), 64), np.float32)
-    for start in range(0, len(grey), 4096):
-        part = slice(start, start + 4096)
-        both = (_WAVE @ grey[part].astype(np.float32) @ _WAVE.T)[:, _U, _V]
+def _described(grey: Grey, rows: Rows) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
+    """The hash of each of grey[rows], [R], and its weighed frequencies [R, 64] at length 1."""
+    hashes = np.empty(len(rows), np.uint64)
+    waves = np.empty((len(rows), 64), np.float32)
+    for start in range(0, len(rows), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        both = (_WAVE @ grey[rows[part]].astype(np.float32) @ _WAVE.T)[:, _U, _V]
         hashes[part] = ((both > 0) * _BIT).sum(axis=1, dtype=np.uint64)
         both *= _WEIGHT
         waves[part] = both / np.maximum(np.linalg.norm(both, axis=1, keepdims=True), 1e-6)
@@ -196,13 +200,11 @@ def _candidates(
     start: int,
     end: int,
     mirror: bool,
-    look: Look,
+    alike: float,
 ) -> NDArray[np.int32]:
     """Pairs whose first row is in start..end-1, [P, 3]: two rows, and whether one is mirrored."""
-    found: NDArray[np.int32] = _search(
-        *(hashes, waves, *((_MIRROR, _FLIPPED) if mirror else (_SAME, np.uint64(0))), start, end),
-        *(look.bits, look.alike),
-    )
+    turned = (_MIRROR, _FLIPPED) if mirror else (_SAME, np.uint64(0))
+    found: NDArray[np.int32] = _search(hashes, waves, *turned, start, end, BITS, alike)
     return found
 
 
@@ -229,31 +231,33 @@ def _search(
     found = np.empty((1024, 3), np.int32)
     count = 0
     n = len(hashes)
-    apart = np.empty((2, n), np.uint8)
-    for i in range(start, end):
-        for j in range(i + 1, n):  # no branches: this is where the time goes
-            differs = hashes[i] ^ hashes[j]
-            apart[0, j] = _ones(differs)
-            apart[1, j] = _ones(differs ^ flipped)
-        for j in range(i + 1, n):
-            if apart[0, j] > bits and apart[1, j] > bits:
-                continue
-            plain = np.float32(0)
-            turned = np.float32(0)
-            for k in range(64):
-                product = waves[i, k] * waves[j, k]
-                plain += product
-                turned += product * mirror[k]
-            if max(plain, turned) < alike:
-                continue
-            if count == len(found):
-                more = np.empty((2 * count, 3), np.int32)
-                more[:count] = found
-                found = more
-            found[count, 0] = i
-            found[count, 1] = j
-            found[count, 2] = turned > plain
-            count += 1
+    apart = np.empty(_TILE, np.uint8)
+    for tile in range(start + 1, n, _TILE):
+        stop = min(tile + _TILE, n)
+        for i in range(start, min(end, stop)):
+            first = max(tile, i + 1)
+            for j in range(first, stop):  # no branches: this is where the time goes
+                differs = hashes[i] ^ hashes[j]
+                apart[j - tile] = min(_ones(differs), _ones(differs ^ flipped))
+            for j in range(first, stop):
+                if apart[j - tile] > bits:
+                    continue
+                plain = np.float32(0)
+                turned = np.float32(0)
+                for k in range(64):
+                    product = waves[i, k] * waves[j, k]
+                    plain += product
+                    turned += product * mirror[k]
+                if max(plain, turned) < alike:
+                    continue
+                if count == len(found):
+                    more = np.empty((2 * count, 3), np.int32)
+                    more[:count] = found
+                    found = more
+                found[count, 0] = i
+                found[count, 1] = j
+                found[count, 2] = turned > plain
+                count += 1
     return found[:count].copy()
 
 
@@ -266,7 +270,7 @@ def _root(parent: Any, row: int) -> int:
 
 
 @njit(nogil=True, cache=True)
-def _looked_at(grey: Any, candidates: Any, parent: Any) -> NDArray[np.float64]:
+def _looked_at(grey: Any, rows: Any, candidates: Any, parent: Any) -> NDArray[np.float64]:
     """Of those that are alike as a whole: both rows and the likeness of their details, [P, 3].
 
     `parent` [N] is a forest of what is certain to hang together, which is not looked at again: so
@@ -279,7 +283,7 @@ def _looked_at(grey: Any, candidates: Any, parent: Any) -> NDArray[np.float64]:
         one, other = _root(parent, i), _root(parent, j)
         if one == other:
             continue
-        whole, details = _likeness(grey[i], grey[j], candidates[c, 2] == 1)
+        whole, details = _likeness(grey[rows[i]], grey[rows[j]], candidates[c, 2] == 1)
         if whole < WHOLE:
             continue
         if details >= SURE:
@@ -314,6 +318,8 @@ def _likeness(first: Any, second: Any, mirrored: bool) -> tuple[float, float]:
     """Correlation of two pictures, and of their details, once the first lies on the second."""
     n = len(first)
     a, b = _blurred(first, False), _blurred(second, mirrored)
+    a -= a.mean()  # else what keeps `normal` regular would outweigh a faint picture on white
+    b -= b.mean()
     moved = np.zeros((n, n), np.float32)
     inside = np.zeros((n, n), np.bool_)
     shift_x = shift_y = scale_x = scale_y = 0.0

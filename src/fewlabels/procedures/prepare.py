@@ -15,14 +15,14 @@ from fewlabels.augment.policy import Policy
 from fewlabels.augment.views import Augmenter
 from fewlabels.errors import UserError
 from fewlabels.methods import Batch, Method, Views
-from fewlabels.pixels import cache, perceptual
+from fewlabels.pixels import cache
 from fewlabels.pixels.decode import longer_side
 from fewlabels.pixels.decoded import Pixels
 from fewlabels.pixels.loader import Stream
 from fewlabels.pixels.preprocess import Preprocess, border_colour
 from fewlabels.pool import split
 from fewlabels.pool.pool import Pool, Skipped
-from fewlabels.pool.texts import first_of_each
+from fewlabels.procedures.near_duplicates import near_duplicates
 from fewlabels.procedures.uses import (
     HELD_OUT,
     LABELLED,
@@ -34,8 +34,6 @@ from fewlabels.procedures.uses import (
 )
 
 Rows = NDArray[np.int64]
-COMPARED = 20_000  # images, at most, of which all pairs are looked at
-FEW = 8  # images of a picture, at most: more that are nearly the same are a kind, not copies
 _LABELLED, _UNLABELLED = 0, 1  # names of streams
 _X = 0  # number of the labelled view
 # number and policy of each unlabelled view
@@ -136,8 +134,10 @@ def prepare(
     fine = pixels.readable
     # what cannot be read takes no place in a split
     pool = replace(pool.without_labels(~fine), split=np.where(fine, pool.split, "train"))
-    keys = split.tied(pool, digest, near_duplicates(pool, pixels))
-    pool = split.assign(pool, seed, keys)
+    near = near_duplicates(pool, pixels)
+    pool = split.assign(pool, seed, split.tied(pool, digest, near.drawn))
+    pool = replace(pool, notes=(*pool.notes, *near.notes))
+    keys = split.tied(pool, digest, near.known)
     without = pool.label < 0
     if per_class:
         pool = split.keep_labels(pool, per_class, seed)
@@ -196,34 +196,6 @@ def uses_of(data: Data) -> Uses:
         used[rows] = use
     name = tuple(pool.source.name(row) for row in range(len(pool)))
     return Uses(pool.classes, name, data.digest, pool.split, pool.label, used, data.tied)
-
-
-def near_duplicates(pool: Pool, pixels: cache.Cache) -> Rows:
-    """A number an image [N], the same for nearly the same pictures, which stay on one side of a
-    split as exact copies do.
-
-    All pairs are compared, QUICK; `check` takes its time. Where there are more than COMPARED images
-    only those with a label are, because they are what is measured on; or none. Images of one camera
-    may all be nearly the same: a group that has several labels or more than FEW images is none.
-    """
-    count = len(pool)
-    rows = np.flatnonzero(pixels.readable)
-    if count > COMPARED:
-        rows = np.flatnonzero(pixels.readable & (pool.label >= 0))
-    number = np.arange(count)
-    if len(rows) <= COMPARED:
-        found = perceptual.near(pixels.images, rows, pixels.box, mirror=pool.mirror)
-        first = rows[first_of_each(found)]
-        for group in np.split(rows[np.argsort(first, kind="stable")], _ends(first)):
-            labels = (pool.label if pool.drawn_by is None else pool.drawn_by)[group]
-            if 1 < len(group) <= FEW and len(np.unique(labels[labels >= 0])) <= 1:
-                number[group] = group.min()
-    return number
-
-
-def _ends(keys: Rows) -> Rows:
-    """Where in the sorted `keys` [R] another one begins."""
-    return np.flatnonzero(np.diff(np.sort(keys))) + 1
 
 
 def at_size(data: Data, size: int, count: Callable[[int, int], None] | None = None) -> Data:
