@@ -77,7 +77,10 @@ def check(
         Path | None, typer.Option("-o", "--out", help="Also an .html page, with pictures.")
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit code 1 when a picture is in several splits.")
+        bool,
+        typer.Option(
+            "--strict", help="Exit code 1 when a picture, or a group, is in several splits."
+        ),
     ] = False,
     task: Annotated[
         str | None, typer.Option(help="What the labels are: single, multi, regression. (auto)")

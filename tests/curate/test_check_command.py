@@ -25,6 +25,30 @@ def test_strict_is_about_leaks_near_ones_too(monkeypatch: pytest.MonkeyPatch, fo
     assert call(monkeypatch, "check", folder) == 0
 
 
+def test_strict_is_about_groups_in_several_splits_too(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """But not about a group whose image in training has no label: `train` leaves it out."""
+    rows = ["train/cat/0.png,cat,train,a", "train/dog/0.png,dog,train,b"]
+    rows += ["test/cat/0.png,cat,test,c", "test/dog/0.png,,train,c"]
+    table = folder / "images.csv"
+    table.write_text("\n".join(["image,label,split,group", *rows]))
+    assert call(monkeypatch, "check", table, "--strict") == 0
+    table.write_text(
+        table.read_text().replace("test/dog/0.png,,train,c", "test/dog/0.png,dog,test,b")
+    )
+    capsys.readouterr()
+    assert call(monkeypatch, "check", table, "--strict", "--json") == 1
+    told = json.loads(capsys.readouterr().out)
+    (group,) = told["divided"]
+    assert [copy["name"] for copy in group] == ["train/dog/0.png", "test/dog/0.png"]
+    assert [copy["split"] for copy in group] == ["train", "test"]
+    assert call(monkeypatch, "check", table) == 0
+    said = capsys.readouterr().out
+    assert "Groups stand in several splits" in said
+    assert "train/dog/0.png (train, dog) = test/dog/0.png (test, dog)" in said
+
+
 def test_page_and_json(
     monkeypatch: pytest.MonkeyPatch,
     folder: Path,

@@ -17,9 +17,9 @@ from fewlabels.errors import one_line
 from fewlabels.pixels import perceptual
 from fewlabels.pixels.anchors import anchors, closeness
 from fewlabels.pixels.decode import decode
-from fewlabels.pool.copies import Copies, as_copies, same
+from fewlabels.pool.copies import Copies, Copy, as_copies, copy_of, same
 from fewlabels.pool.labels import no_classes, says_no_class
-from fewlabels.pool.pool import SINGLE, Pool, Skipped
+from fewlabels.pool.pool import SINGLE, Pool, Skipped, divided_groups
 from fewlabels.pool.source import content_digest
 from fewlabels.pool.threads import THREADS, each
 
@@ -68,10 +68,11 @@ class Checked:
     unreadable: tuple[Skipped, ...]
     skipped: tuple[Skipped, ...]  # files that scan left out
     duplicates: tuple[tuple[str, ...], ...]  # names of the same picture, a tuple a picture
-    leaks: tuple[tuple[Any, ...], ...]  # those of them that stand in more than one split
-    contradictions: tuple[tuple[Any, ...], ...]  # those of them with different labels
+    leaks: tuple[tuple[Copy, ...], ...]  # those of them that stand in more than one split
+    contradictions: tuple[tuple[Copy, ...], ...]  # those of them with different labels
     near: Copies  # the same of groups that are nearly the same; they may hold exact copies too
     leaking: dict[str, int]  # {split: images, other than of train, with a copy in another split}
+    divided: tuple[tuple[Copy, ...], ...]  # labelled images of a group in more than one split
     blank: tuple[str, ...]  # names of images that show nothing
     far: tuple[Far, ...]
     far_from_class: tuple[Far, ...]
@@ -83,8 +84,8 @@ class Checked:
 
     @property
     def leaky(self) -> bool:
-        """Whether a picture, or nearly the same one, stands in more than one split."""
-        return bool(self.leaks or self.near.leaks)
+        """Whether a picture, nearly the same one, or a group stands in more than one split."""
+        return bool(self.leaks or self.near.leaks or self.divided)
 
     def to_json(self) -> dict[str, Any]:
         """As plain dictionaries, lists, numbers and strings."""
@@ -163,6 +164,9 @@ def check(
         # Groups that are nothing but exact copies have been told.
         near=as_copies(pool, [g for g in near if len({digests[row] for row in g}) > 1]),
         leaking=_leaking(pool, near),
+        divided=tuple(
+            tuple(copy_of(pool, int(row)) for row in rows) for rows in divided_groups(pool)
+        ),
         blank=tuple(pool.source.name(int(row)) for row in plain),
         far=_far(pool, features, shows),
         far_from_class=_far_from_class(pool, features, shows),

@@ -8,7 +8,7 @@ from fewlabels.pool.pool import Pool
 
 @dataclass(frozen=True)
 class Copy:
-    """One of several images with the same content."""
+    """One of several images with the same content, or of the same group."""
 
     name: str
     split: str
@@ -40,7 +40,7 @@ def copies_of(pool: Pool, digests: Sequence[str]) -> Copies:
 
 def as_copies(pool: Pool, rows: Sequence[Sequence[int]]) -> Copies:
     """The same of groups of rows."""
-    groups = [tuple(_copy(pool, row) for row in group) for group in rows]
+    groups = [tuple(copy_of(pool, row) for row in group) for group in rows]
     return Copies(
         tuple(tuple(copy.name for copy in group) for group in groups),
         # Undecided exact copies cannot leak: split.assign keeps them on one side.
@@ -49,5 +49,5 @@ def as_copies(pool: Pool, rows: Sequence[Sequence[int]]) -> Copies:
     )
 
 
-def _copy(pool: Pool, row: int) -> Copy:
+def copy_of(pool: Pool, row: int) -> Copy:
     return Copy(pool.source.name(row), str(pool.split[row]), pool.label_text(row))

@@ -344,20 +344,27 @@ def _lacks(pool: Pool, hint: str) -> str:
     return ""
 
 
-def _divided(pool: Pool, place: Callable[[int], str]) -> str:
-    """Where labelled images of one group were put into two splits; "" if none were."""
+def divided_groups(pool: Pool) -> list[NDArray[np.int64]]:
+    """The rows of each group whose labelled images were put into several splits; only those."""
     if pool.group is None:
-        return ""
+        return []
     given = np.flatnonzero((pool.split != "") & (pool.label >= 0))
     order = given[np.argsort(pool.group[given], kind="stable")]
-    before, after = order[:-1], order[1:]
-    apart = (pool.group[before] == pool.group[after]) & (pool.split[before] != pool.split[after])
-    if not apart.any():
-        return ""
-    at = int(np.flatnonzero(apart)[0])
-    one, other = int(before[at]), int(after[at])
-    return (
-        f"{place(one)} and {place(other)} have the same group, but one is in "
-        f"{pool.split[one]} and one in {pool.split[other]}; put a group into one split, or take "
-        "the column group out"
-    )
+    group, split = pool.group[order], pool.split[order]
+    apart = (group[:-1] == group[1:]) & (split[:-1] != split[1:])
+    its = np.isin(group, group[:-1][apart])
+    rows, ends = order[its], np.flatnonzero(np.diff(group[its])) + 1
+    return np.split(rows, ends) if len(rows) else []
+
+
+def _divided(pool: Pool, place: Callable[[int], str]) -> str:
+    """Where labelled images of one group were put into two splits; "" if none were."""
+    for rows in divided_groups(pool):
+        one = int(rows[0])
+        other = next(int(row) for row in rows if pool.split[row] != pool.split[one])
+        return (
+            f"{place(one)} and {place(other)} have the same group, but one is in "
+            f"{pool.split[one]} and one in {pool.split[other]}; put a group into one split, or "
+            "take the column group out"
+        )
+    return ""

@@ -93,7 +93,7 @@ def _numbers(pool: Pool, squares: _Small) -> tuple[Rows, list[str]]:
     )
     links = np.concatenate([found.pairs, np.stack([rows, squares.same], 1)])
     group = perceptual.clusters(len(pool), links)
-    low, high = np.full(len(pool), len(pool.classes)), np.full(len(pool), -1)
+    low, high = np.full(len(pool), np.iinfo(np.int64).max), np.full(len(pool), -1)
     known = pool.label >= 0
     np.minimum.at(low, group[known], pool.label[known])
     np.maximum.at(high, group[known], pool.label[known])

@@ -59,6 +59,13 @@ def told(checked: Checked) -> list[Finding]:
             _copies([*checked.leaks, *near.leaks]),
         ),
         Finding(
+            "groups",
+            "Groups in several splits",
+            "What belongs together, of one patient or one camera, must be on one side. "
+            "Put each group into one split.",
+            _copies(checked.divided),
+        ),
+        Finding(
             "contradictions",
             "The same picture with different labels",
             "At most one of the labels is right. Look at them, and correct or remove.",
@@ -130,6 +137,10 @@ def verdict(checked: Checked) -> str:
         return (
             f"{leaking} stand{'s' if sum(checked.leaking.values()) == 1 else ''} in another split "
             "too, exactly or nearly: accuracies measured on them will look better than they are."
+        )
+    if checked.divided:
+        return (
+            "Groups stand in several splits: accuracies measured so will look better than they are."
         )
     if set(checked.counts) - {"", "train"}:
         return "No picture stands in more than one split."
