@@ -136,7 +136,7 @@ def test_where_nearly_all_are_alike_only_equal_ones_are_told(
     near = near_duplicates(pool_of([0, 0, 0]), seen(images))
     assert groups(near.known) == [[0, 2]]
     assert near.notes == (
-        "near duplicates: so many images are alike that only equal ones are told",
+        "near duplicates: so many images look alike that only equal ones are told",
     )
 
 

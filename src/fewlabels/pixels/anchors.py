@@ -42,5 +42,5 @@ def closeness(alike: float | None) -> str:
     """What a search left out whose closer looks began at `alike` (one of ALIKE), in one line."""
     if alike == ALIKE[0]:
         return ""
-    left = "some that are cropped are missed" if alike else "only equal ones are told"
-    return f"near duplicates: so many images are alike that {left}"
+    left = "cropped copies may be missed" if alike else "only equal ones are told"
+    return f"near duplicates: so many images look alike that {left}"
