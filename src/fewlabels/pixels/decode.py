@@ -219,7 +219,9 @@ def _by_turbo(data: bytes, size: int) -> tuple[Pixels, bytes] | None:
     mode = {1: "L", 3: "RGB", 4: "CMYK"}[header.channels]
     profiled = colour.changes(header.profile, mode)
     scans = data.count(b"\xff\xda", header.scan) if header.progressive else 0
-    a_pixel = A_SAMPLE["JPEG"] * header.channels + A_SCAN * scans + CONVERTED[mode][profiled]
+    # the colours of RGB are converted when it has been resized (but for `decode`, which is slower)
+    converts = CONVERTED[mode][profiled and mode != "RGB"]
+    a_pixel = A_SAMPLE["JPEG"] * header.channels + A_SCAN * scans + converts
     _check_time(
         f"JPEG of {width}x{height}" + (f" in {scans} scans" if scans else ""),
         width * height * a_pixel + A_BYTE[header.progressive] * len(data),
