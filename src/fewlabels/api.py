@@ -39,7 +39,16 @@ from fewlabels.pixels import cache
 from fewlabels.pixels.preprocess import Preprocess
 from fewlabels.pool.labels import no_classes
 from fewlabels.pool.overlay import with_stored_labels
-from fewlabels.pool.pool import DataNames, Pool, Skipped, is_path, scan_images
+from fewlabels.pool.pool import (
+    MULTI,
+    REGRESSION,
+    SINGLE,
+    DataNames,
+    Pool,
+    Skipped,
+    is_path,
+    scan_images,
+)
 from fewlabels.procedures import (
     distil,
     ensemble,
@@ -50,6 +59,8 @@ from fewlabels.procedures import (
     search_augmentation,
     search_scaling,
     self_train,
+    task_outcome,
+    tasks,
 )
 from fewlabels.procedures import search as searching
 from fewlabels.procedures.batch_size import with_batch_size
@@ -135,7 +146,7 @@ def train(
         fixed["runs"] = [str(one.path if isinstance(one, Run) else one) for one in runs]
     config = make(Config, settings | fixed, where)
     _take_part(config)
-    pool = data if isinstance(data, Pool) else _pool(data, console)
+    pool = data if isinstance(data, Pool) else _pool(data, config.task, console)
     started = _start(config, pool)
     there = out is not None and Path(out).exists()
     folder = RunFolder.create(Path(out) if out else None)
@@ -177,7 +188,8 @@ def resume(path: str | Path, *, console: Console | None = None, **again: Any) ->
     with process.locked(folder):
         if not (folder.path / SETTINGS).exists():  # killed at once
             keep_settings(folder, config, config)
-        started = _start(config, _pool(config.data, console), read_uses(folder))
+        pool = _pool(config.data, config.task, console)
+        started = _start(config, pool, read_uses(folder))
         return _execute(started, folder, console, resumed(folder))
 
 
@@ -269,7 +281,9 @@ def search(
     }
     config = plan.settings(make(Config, settings | fixed, where))
     _take_part(config)
-    pool = data if isinstance(data, Pool) else _pool(data, console)
+    pool = data if isinstance(data, Pool) else _pool(data, config.task, console)
+    if pool.task != SINGLE:
+        raise UserError(f"search: is for one class an image; {pool.origin} is of task {pool.task}")
     started = _start(config, pool)
     there = out is not None and Path(out).exists()
     folder = RunFolder.create(Path(out) if out else None, searching.HOME)
@@ -304,7 +318,7 @@ def resume_search(
     config = make(Config, known, str(path))
     _take_part(config)
     with process.locked(folder):
-        pool = _pool(config.data, console)
+        pool = _pool(config.data, config.task, console)
         started = _start(config, pool)
         folder.write_config(started.config.to_dict() | {"search": asdict(plan)})
         return _search(started, plan, folder, console, clock, limit)
@@ -397,6 +411,7 @@ def explain(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"-o {folder}: is there already and not empty; name a new folder")
     classifier = load(run, device)
+    classifier.outputs.need_one_class("explain")
     if target is not None and target not in classifier.classes:
         known = near(target, classifier.classes) or f"; there are {_some(classifier.classes)}"
         raise UserError(f"--class {target}: no such class{known}")
@@ -453,6 +468,7 @@ def evaluate(
     what = make(Asked, asked, "evaluate")
     count = progress or (lambda what, done, total: None)
     classifier, path = load(run, device), run.path if isinstance(run, Run) else Path(run)
+    classifier.outputs.need_one_class("evaluate")
     place = None if data is None else _named(data)
     published = Path(place) if isinstance(place, str) and is_path(place) else None
     folders = {} if published is None else imagenet_c.found_in(published)
@@ -544,6 +560,8 @@ def _unwritten(error: Exception, folder: RunFolder, go_on: str) -> UserError:
 
 def _finish(trained: Chosen, pictures: bool = False) -> dict[str, Any]:
     """Writes what a run leaves, with a gallery of `pictures` or without; returns its result."""
+    if trained.context.data.pool.task != SINGLE:
+        return _finish_task(trained)
     folder, found = trained.context.folder, certainty(trained)
     chosen = tempered(trained, found.temperature.value)
     outcome.write_predictions(chosen, folder.path / "predictions.parquet")
@@ -551,6 +569,18 @@ def _finish(trained: Chosen, pictures: bool = False) -> dict[str, Any]:
         gallery.write_gallery(chosen, folder.path / "gallery.parquet")
     artefact.write(folder, found.temperature.value, found.detector)
     result = outcome.result(chosen) | outcome.confidence(trained, chosen, found)
+    folder.write_json("result.json", result)
+    html.write(folder.path)
+    return result
+
+
+def _finish_task(chosen: Chosen) -> dict[str, Any]:
+    """The same where labels are several classes an image, or numbers; without a temperature and a
+    threshold of what is unknown, which are of one class an image."""
+    folder = chosen.context.folder
+    task_outcome.write_predictions(chosen, folder.path / "predictions.parquet")
+    artefact.write(folder)
+    result = task_outcome.result(chosen)
     folder.write_json("result.json", result)
     html.write(folder.path)
     return result
@@ -651,11 +681,11 @@ def _read(config: Config, pool: Pool, events: Events, begun: Uses | None) -> Dat
         )
 
 
-def _pool(data: DataNames, console: Console | None) -> Pool:
+def _pool(data: DataNames, task: str | None, console: Console | None) -> Pool:
     """What DATA names, with the labels of its store."""
     with progress_on(console or Console(quiet=True)) as show:
         read = partial(cache.fingerprint, progress=partial(show, "reading"))
-        return with_stored_labels(Pool.scan(data, to_train=False), read)
+        return with_stored_labels(Pool.scan(data, to_train=False, task=task), read)
 
 
 def _command(call: str) -> str:
@@ -679,7 +709,9 @@ def _start(config: Config, pool: Pool, begun: Uses | None = None) -> Started:
         pool = begun.over(pool, every_label=config.labels_per_class is None)
     if pool.lacks:
         raise UserError(f"{pool.origin}: {pool.lacks}")
-    fabric, classes, side = fabric_of(config), len(pool.classes), typical_side(pool)
+    tasks.need_meaning(config, pool)
+    config = tasks.suited(config, pool.task)
+    fabric, classes, side = fabric_of(config), pool.width, typical_side(pool)
     device, name = fabric.device.type, config.model
     earlier = tuple(_earlier(Path(run)) for run in config.runs)
     fixed = config.steps or config.epochs or config.method in FROZEN
@@ -704,7 +736,8 @@ def _start(config: Config, pool: Pool, begun: Uses | None = None) -> Started:
     size = asked or image_size(side, built.size, built.fixed, device, spent)
     built = ready(built, name, size, classes, config)
     tuned = built.weights != "none"
-    resolved = config.resolved(_named(pool), name, size, tuned, pool.mirror)
+    mirror = pool.mirror and pool.task == SINGLE  # else only a user can know
+    resolved = config.resolved(_named(pool), name, size, tuned, mirror)
     resolved = replace(resolved, devices=fabric.world_size)
     if config.method in ROUNDS:
         self_train.need_students(resolved, classes)
@@ -714,14 +747,22 @@ def _start(config: Config, pool: Pool, begun: Uses | None = None) -> Started:
 
 def _earlier(run: Path) -> Earlier:
     saved = artefact.read(run)
+    saved.outputs.need_one_class(f"--run {run}")
     return Earlier(str(run), saved.built, saved.classes, saved.preprocess, saved.tta)
+
+
+def _what(pool: Pool) -> str:
+    """ "10 classes" """
+    if pool.task == REGRESSION:
+        return f"{pool.width} numbers an image" if pool.width > 1 else "a number an image"
+    return f"{len(pool.classes)} classes" + (", any of them an image" if pool.task == MULTI else "")
 
 
 def _introduction(data: Data, config: Config, folder: RunFolder, *notes: str) -> list[str]:
     test = f"{len(data.test):,} test images" if len(data.test) else "no test images"
     lines = [
         f"{folder.path}: {len(data.labelled):,} labelled, {len(data.unlabelled):,} unlabelled, "
-        f"{test}, {len(data.pool.classes)} classes; {config.model} at {config.img_size} px"
+        f"{test}, {_what(data.pool)}; {config.model} at {config.img_size} px"
     ]
     lines += data.pool.notes
     lines += [
@@ -734,15 +775,16 @@ def _introduction(data: Data, config: Config, folder: RunFolder, *notes: str) ->
         lines.append(f"left out: {len(data.skipped) - 5} more; the report lists them")
     counts = np.bincount(data.pool.label[data.labelled], minlength=len(data.pool.classes))
     counts = counts[counts > 0]
-    unequal = counts.max() >= IMBALANCED * counts.min()
+    unequal = data.pool.task == SINGLE and counts.max() >= IMBALANCED * counts.min()
     if unequal and config.balance == "none" and config.method not in FROZEN:
         lines.append(
             f"the labels a class range from {counts.min():,} to {counts.max():,}: accuracy favours "
             "the frequent ones; --balance logits makes them count alike"
         )
     if not len(data.val) and not len(data.held_out):
+        few = "one label a class" if data.pool.task == SINGLE else "few labels"
         lines.append(
-            "one label a class: none can be held out for validation"
+            f"{few}: none can be held out for validation"
             + ("" if len(data.test) else ", and without test images nothing can be measured")
         )
     return lines + [note for note in (*notes, data.note) if note]

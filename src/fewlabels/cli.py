@@ -244,6 +244,9 @@ def train(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Instead: passes over the images.")] = None,
     steps: Annotated[int | None, typer.Option(help="Instead: optimiser steps.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="What the labels are: single, multi, regression. (auto)")
+    ] = None,
     labels_per_class: Annotated[
         int | None, typer.Option(help="Keep so many labels a class, forget the others.")
     ] = None,

@@ -2,12 +2,13 @@
 
 artefact/weights.safetensors   the model's state dictionary
 artefact/classifier.json       model, classes, preprocessing, test-time augmentation, temperature,
-                               threshold of unknown images
+                               threshold of unknown images; the task, where it is another than one
+                               class an image, and mean and deviation of labels that are numbers
 artefact/familiar.safetensors  what known images look like to it, where there is such a threshold
 """
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from fewlabels.deploy.classifier import Classifier
 from fewlabels.errors import UserError, one_line
+from fewlabels.evaluate.outputs import Outputs
 from fewlabels.evaluate.unknown import Detector, Familiar
 from fewlabels.models import catalog
 from fewlabels.models.built import Built, restore
@@ -39,6 +41,7 @@ class Saved:
     temperature: float = 1.0
     detector: Detector | None = None  # of unknown images
     memory_format: torch.memory_format = torch.channels_last
+    outputs: Outputs = field(default_factory=Outputs)
 
 
 def write(folder: RunFolder, temperature: float = 1.0, detector: Detector | None = None) -> Path:
@@ -61,6 +64,7 @@ def load(run: Path, device: str = "cpu") -> Classifier:
     return Classifier(
         *(saved.built.model, saved.classes, saved.preprocess, device),
         *(saved.tta, saved.temperature, saved.detector, saved.memory_format),
+        outputs=saved.outputs,
     )
 
 
@@ -114,13 +118,15 @@ def _best(folder: RunFolder) -> dict[str, Any]:
 
 
 def _saved(about: dict[str, Any], weights: dict[str, Any]) -> Saved:
-    built = catalog.build(about["model"], len(about["classes"]), "none", about.get("arguments"))
+    outputs, arguments = Outputs.from_json(about), about.get("arguments")
+    width = len(about["classes"]) or len(outputs.mean)
+    built = catalog.build(about["model"], width, "none", arguments)
     restore(built.model, weights)
     preprocess = Preprocess.from_json(about["preprocess"])
     temperature = about.get("temperature", 1.0)  # an unfinished run has none yet
     saved = Saved(built, tuple(about["classes"]), preprocess, about["tta"], temperature)
     layout = LAYOUTS.get(about.get("layout", ""), torch.channels_last)
-    return replace(saved, memory_format=layout)
+    return replace(saved, memory_format=layout, outputs=outputs)
 
 
 def _detector(about: dict[str, Any], place: Path) -> Detector | None:

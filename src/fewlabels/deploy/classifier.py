@@ -1,5 +1,6 @@
 """A trained classifier: encoded images, files or arrays in, classes and probabilities out."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,24 +14,32 @@ from PIL import Image
 from torch import nn
 
 from fewlabels.errors import UserError, one_line
+from fewlabels.evaluate.metrics import THRESHOLD
+from fewlabels.evaluate.outputs import Outputs
 from fewlabels.evaluate.predictions import BATCH, probabilities
 from fewlabels.evaluate.unknown import Detector, strangeness, watched
 from fewlabels.models.structure import blank_pass, embed, features
 from fewlabels.pixels.decode import Unreadable, square, to_picture, to_square
 from fewlabels.pixels.preprocess import Preprocess
+from fewlabels.pool.pool import MULTI, REGRESSION
 
 Picture = str | Path | bytes | Image.Image | NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the classifier says of one image; `error` is why it says nothing."""
+    """What the classifier says of one image; `error` is why it says nothing.
+
+    Of several classes an image the label is "cat|dog", and "|" where it has none of them; of
+    numbers "3.5" or "3.5|-1". Confidence is that of one class, and else not a number.
+    """
 
     label: str
     confidence: float
     probabilities: tuple[float, ...]  # in the order of the classifier's classes
     error: str = ""
     unknown: bool | None = None  # of none of the classes; None: the classifier cannot tell
+    values: tuple[float, ...] = ()  # where labels are numbers
 
 
 class Classifier:
@@ -46,6 +55,7 @@ class Classifier:
         temperature: float = 1.0,
         detector: Detector | None = None,
         memory_format: torch.memory_format = torch.channels_last,
+        outputs: Outputs | None = None,
     ) -> None:
         # the memory format that it trained in: sums in another order could differ in the last bit
         try:
@@ -59,6 +69,7 @@ class Classifier:
         self.tta = tta  # test-time augmentation, as the model was measured
         self.temperature = temperature
         self.detector = detector  # of images that belong to none of the classes
+        self.outputs = outputs or Outputs()  # what the model's are: one class an image
 
     def predict(self, images: Picture | Iterable[Picture]) -> list[Prediction]:
         """Predictions for paths, encoded bytes, PIL images or uint8 arrays [H, W, 3] or [H, W].
@@ -89,9 +100,9 @@ class Classifier:
     def judge(
         self, pixels: NDArray[np.uint8]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-        """Of images [N, S, S, 3] of the model's size the probabilities [N, K], and how strange each
-        is [N]; None without a detector."""
-        asked = self.preprocess, self.device, self.tta, self.temperature
+        """Of images [N, S, S, 3] of the model's size the probabilities [N, K], or the numbers, and
+        how strange each is [N]; None without a detector."""
+        asked = self.preprocess, self.device, self.tta, self.temperature, self.outputs.read
         if self.detector is None:
             return probabilities(self.model, pixels, *asked), None
         with watched(self.model, self.detector.path) as seen:
@@ -138,9 +149,19 @@ class Classifier:
             if reason:
                 yield Prediction("", 0.0, (), reason)
             else:
-                row, strange = next(following)
-                best, numbers = int(row.argmax()), tuple(row.tolist())
-                yield Prediction(self.classes[best], float(row[best]), numbers, "", strange)
+                yield self._said(*next(following))
+
+    def _said(self, row: NDArray[np.float64], strange: bool | None) -> Prediction:
+        """What the numbers [K or T] of one image mean."""
+        numbers = tuple(row.tolist())
+        if self.outputs.task == REGRESSION:
+            label = "|".join(f"{value:.15g}" for value in numbers)
+            return Prediction(label, math.nan, (), values=numbers)
+        if self.outputs.task == MULTI:
+            names = [self.classes[n] for n in np.flatnonzero(row >= THRESHOLD)]
+            return Prediction("|".join(names) or "|", math.nan, numbers)
+        best = int(row.argmax())
+        return Prediction(self.classes[best], float(row[best]), numbers, "", strange)
 
 
 def _several(images: Picture | Iterable[Picture]) -> Iterable[Picture]:

@@ -14,7 +14,7 @@ from fewlabels.deploy.classifier import Classifier, Picture, Prediction
 from fewlabels.errors import UserError
 from fewlabels.pool import shards, table
 from fewlabels.pool.folder import walk
-from fewlabels.pool.pool import Pool, Skipped, is_path
+from fewlabels.pool.pool import SINGLE, Pool, Skipped, is_path
 from fewlabels.pool.source import Source
 
 ROWS = 10_000  # of a table that are written together
@@ -83,18 +83,21 @@ def write_csv(
     file: IO[str],
     count: Count | None = None,
 ) -> None:
-    """Writes `image,label,confidence,unknown,<probability of each class…>,error`.
+    """Writes `image,label,confidence,unknown,<probability of each class…>,error`; without
+    confidence and unknown where labels are several classes an image, or numbers.
 
     A file that cannot be read keeps its row, with an empty label and its error. `unknown` is true
     or false, and empty where the classifier cannot tell.
     """
-    writer = csv.writer(file)
-    writer.writerow(["image", "label", "confidence", "unknown", *_columns(classifier), "error"])
+    writer, one = csv.writer(file), classifier.outputs.task == SINGLE
+    sure = ("confidence", "unknown") if one else ()
+    writer.writerow(["image", "label", *sure, *_columns(classifier), "error"])
     for name, said in _said(classifier, images, count):
         numbers = [f"{p:.6f}" for p in said.probabilities] or [""] * len(classifier.classes)
         confidence = "" if said.error else f"{said.confidence:.6f}"
         unknown = "" if said.unknown is None else str(said.unknown).lower()
-        writer.writerow([name, said.label, confidence, unknown, *numbers, said.error])
+        how = (confidence, unknown) if one else ()
+        writer.writerow([name, said.label, *how, *numbers, said.error])
 
 
 def write_parquet(
@@ -105,12 +108,12 @@ def write_parquet(
 ) -> None:
     """The same columns, with null where there is nothing to say."""
     columns = _columns(classifier)
+    one = classifier.outputs.task == SINGLE
     schema = pa.schema(
         [
             ("image", pa.string()),
             ("label", pa.string()),
-            ("confidence", pa.float32()),
-            ("unknown", pa.bool_()),
+            *((("confidence", pa.float32()), ("unknown", pa.bool_())) if one else ()),
             *((column, pa.float32()) for column in columns),
             ("error", pa.string()),
         ]

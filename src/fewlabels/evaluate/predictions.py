@@ -1,5 +1,7 @@
 """Probabilities of a model on images: the one way, for validation, test and `predict`."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,6 +13,8 @@ from fewlabels.pixels.preprocess import Preprocess
 
 BATCH = 256
 REACH = 1 / 16  # a crop is shifted by this part of the sides
+
+Read = Callable[[NDArray[np.float32]], NDArray[np.float64]]  # outputs [N, K] -> what they say
 
 # What is averaged at test time: whether mirrored, and the shift along each axis.
 Look = tuple[bool, int, int]
@@ -31,10 +35,15 @@ def probabilities(
     device: torch.device | str = "cpu",
     tta: str = "none",
     temperature: float = 1.0,
+    read: Read | None = None,
 ) -> NDArray[np.float64]:
     """Class probabilities [N, K] of uint8 images [N, S, S, 3], averaged over the looks of `tta`,
-    then tempered. The first look, in whole batches, is at the images as they are."""
-    looks = [softmax(logits(model, seen(images, look), preprocess, device)) for look in TTA[tta]]
+    then tempered. The first look, in whole batches, is at the images as they are.
+
+    `read` (softmax): what is made of the model's outputs where these are no logits of one class.
+    """
+    read = read or softmax
+    looks = [read(logits(model, seen(images, look), preprocess, device)) for look in TTA[tta]]
     mean: NDArray[np.float64] = np.mean(looks, axis=0) if len(looks) > 1 else looks[0]
     return temper(mean, temperature)
 

@@ -28,12 +28,6 @@ DataNames = str | Path | Sequence[str | Path]  # what `Pool.scan` takes: one, or
 
 # What a label is: one class, any number of classes, or numbers.
 SINGLE, MULTI, REGRESSION = TASKS = ("single", "multi", "regression")
-# Why `train` refuses a pool; to be taken out where a task is wired.
-NOT_YET = {
-    SINGLE: "",
-    MULTI: "several labels an image (`|`); train takes one label an image so far",
-    REGRESSION: "numbers as labels; train takes one label an image so far",
-}
 
 
 @dataclass(frozen=True)
@@ -69,6 +63,13 @@ class Pool:
 
     def __len__(self) -> int:
         return len(self.label)
+
+    @property
+    def width(self) -> int:
+        """How many numbers say what an image is: one a class, or as many as a label has."""
+        if self.task == REGRESSION and self.target is not None:
+            return int(self.target.shape[1])
+        return len(self.classes)
 
     def take(self, rows: NDArray[np.int64]) -> Pool:
         """The sub-pool with these rows [n], in this order; the classes stay."""
@@ -316,7 +317,7 @@ def assemble(
         target=read.target,
         notes=tuple(notes),
     )
-    return replace(pool, lacks=_lacks(pool, hint) or _divided(pool, where) or NOT_YET[pool.task])
+    return replace(pool, lacks=_lacks(pool, hint) or _divided(pool, where))
 
 
 def _lacks(pool: Pool, hint: str) -> str:

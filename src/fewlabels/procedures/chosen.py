@@ -74,4 +74,5 @@ def described(context: Context, method: str) -> dict[str, Any]:
         "preprocess": context.preprocess.to_json(),
         "tta": context.config.tta,
         "layout": context.config.layout,
+        **context.data.outputs.to_json(),
     }

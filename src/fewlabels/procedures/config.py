@@ -17,7 +17,7 @@ from fewlabels.methods import METHODS, resolve
 from fewlabels.models.initialise import Initialisation
 from fewlabels.models.scaling import BASES
 from fewlabels.pixels.cache_folder import parse_bytes
-from fewlabels.pool.pool import is_path
+from fewlabels.pool.pool import TASKS, is_path
 from fewlabels.procedures import probes, sequences
 from fewlabels.procedures.probes import FROZEN
 from fewlabels.procedures.sequences import SEQUENCES
@@ -128,6 +128,7 @@ class Config:
     time_limit: float | None = None  # seconds, of the whole command
     epochs: int | None = None  # passes over the images that the method learns from
     steps: int | None = None
+    task: str | None = None  # what the labels are: single, multi, regression; None: as they look
     labels_per_class: int | None = None
     img_size: int | None = None  # pixels
     batch_size: int | Literal["auto"] = BATCH  # labelled images a step
@@ -201,6 +202,8 @@ class Config:
             raise UserError(
                 f"setting '{next(iter(self.settings))}' has no effect in auto; name a --method"
             )
+        if self.task is not None:
+            one_of("--task", self.task, TASKS)
         one_of("--precision", self.precision, ("auto", *PRECISIONS))
         one_of("--layout", self.layout, ("auto", *LAYOUTS))
         one_of("--optimiser", self.optimiser, OPTIMISERS)

@@ -10,6 +10,7 @@ from torch import nn
 
 from fewlabels.models.built import head
 from fewlabels.models.structure import embed
+from fewlabels.pool.pool import SINGLE
 from fewlabels.procedures.embedding import embedded
 from fewlabels.procedures.prepare import Rows, each_class_in_turn
 from fewlabels.procedures.probes import linear_probe
@@ -38,10 +39,12 @@ def with_head(context: Context, layer: nn.Module) -> Weights:
 
 def probed(context: Context, labelled: Rows) -> Weights | None:
     """What training on these images starts from: with pretrained weights, a linear probe of them;
-    None for the model as it is."""
+    None for the model as it is, also where labels are other than one class an image."""
+    data = context.data
+    if data.pool.task != SINGLE:
+        return None
     if context.config.weights == "none" or not takes_head(context):
         return None
-    data = context.data
     label, k = data.pool.label, len(data.pool.classes)
     order = np.random.default_rng(context.config.seed).permutation(labelled)
     rows = each_class_in_turn(order, label)[:MOST]  # no class is left out

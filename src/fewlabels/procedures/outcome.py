@@ -28,34 +28,9 @@ def result(chosen: Chosen) -> dict[str, Any]:
     """The content of `result.json`. Everything in it was counted on this run's own images."""
     context = chosen.context
     data, config = context.data, context.config
-    steps, seconds, images = _totals(chosen.stages)
-    summary: dict[str, Any] = {
-        "data": config.data,
-        "method": chosen.method,
-        "model": config.model,
-        "weights": config.weights,
-        "seed": config.seed,
-        "steps": steps,
-        "seconds": round(context.clock(), 1),
-        "training_seconds": round(seconds, 1),
-        "images_per_second": round(images / max(seconds, 1e-9), 1),
-        "peak_memory_mb": round(_peak_memory_mb(), 1),
-        "device": str(context.fabric.device),
-        "img_size": context.preprocess.size,
-        "classes": len(data.pool.classes),
-        "labels": len(data.labelled),
-        "unlabelled": len(data.unlabelled),
-        "estimate": "test" if len(data.test) else "val",
-        **_scores(chosen.method, chosen),
-    }
+    summary = about(chosen) | _scores(chosen.method, chosen)
     if chosen.baseline and chosen.method != chosen.beside:
-        steps, seconds, _ = _totals(chosen.baseline)
-        summary["baseline"] = {
-            "method": chosen.beside,
-            "steps": steps,
-            "seconds": round(seconds, 1),
-            **_scores(chosen.beside, chosen),
-        }
+        summary["baseline"] = beside(chosen) | _scores(chosen.beside, chosen)
         summary["difference"] = _differences(chosen)
     tried = {name: _right(p, data, context.val_rows) for name, p in chosen.val.items()}
     judges = context.val_rows
@@ -87,11 +62,49 @@ def result(chosen: Chosen) -> dict[str, Any]:
     doubtful = _doubtful(chosen)
     summary["doubtful_labels"] = doubtful
     summary["next"] = advice(summary, typical_side(data.pool), doubtful, _recalls(chosen))
+    return summary | about_images(context)
+
+
+def about(chosen: Chosen) -> dict[str, Any]:
+    """What `result.json` begins with: what the run is, what it took, and from how many images."""
+    context = chosen.context
+    data, config = context.data, context.config
+    steps, seconds, images = _totals(chosen.stages)
+    return {
+        "data": config.data,
+        "method": chosen.method,
+        "model": config.model,
+        "weights": config.weights,
+        "seed": config.seed,
+        "steps": steps,
+        "seconds": round(context.clock(), 1),
+        "training_seconds": round(seconds, 1),
+        "images_per_second": round(images / max(seconds, 1e-9), 1),
+        "peak_memory_mb": round(_peak_memory_mb(), 1),
+        "device": str(context.fabric.device),
+        "img_size": context.preprocess.size,
+        "classes": len(data.pool.classes),
+        "labels": len(data.labelled),
+        "unlabelled": len(data.unlabelled),
+        "estimate": "test" if len(data.test) else "val",
+    }
+
+
+def beside(chosen: Chosen) -> dict[str, Any]:
+    """What labels only is, and what it took."""
+    steps, seconds, _ = _totals(chosen.baseline)
+    return {"method": chosen.beside, "steps": steps, "seconds": round(seconds, 1)}
+
+
+def about_images(context: Context) -> dict[str, Any]:
+    """What the report says of the images: classes that nothing measures, files left out, copies."""
+    data = context.data
     measured = data.test if len(data.test) else context.val_rows
-    summary["unmeasured"] = list(unmeasured(data.pool, measured))
-    summary["skipped"] = [vars(item) for item in data.skipped]
-    summary["copies"] = _copies(copies_of(data.pool, data.digest))
-    return summary
+    return {
+        "unmeasured": list(unmeasured(data.pool, measured)),
+        "skipped": [vars(item) for item in data.skipped],
+        "copies": _copies(copies_of(data.pool, data.digest)),
+    }
 
 
 def confidence(trained: Chosen, chosen: Chosen, found: Certainty) -> dict[str, Any]:
@@ -121,7 +134,7 @@ def write_predictions(chosen: Chosen, path: Path) -> None:
     context = chosen.context
     data = context.data
     tables = []
-    for split, rows, by_method in _splits(chosen):
+    for split, rows, by_method in splits(chosen):
         if chosen.method not in by_method:  # it has learnt from these labels
             continue
         p = by_method[chosen.method]
@@ -207,14 +220,14 @@ def _right(p: NDArray[np.float64], data: Data, rows: Rows) -> NDArray[np.bool_]:
     return right
 
 
-def _splits(chosen: Chosen) -> list[tuple[str, Rows, dict[str, NDArray[np.float64]]]]:
+def splits(chosen: Chosen) -> list[tuple[str, Rows, dict[str, NDArray[np.float64]]]]:
     """Validation and test: which images, and what was said of them by method."""
     return [("val", *chosen.validated), ("test", chosen.context.data.test, chosen.test)]
 
 
 def _scores(method: str, chosen: Chosen) -> dict[str, Any]:
     data, scores = chosen.context.data, {}
-    for split, rows, by_method in _splits(chosen):
+    for split, rows, by_method in splits(chosen):
         if len(rows) and method in by_method:
             p, label = by_method[method], data.pool.label[rows]
             found = metrics.single(label, p, _group(data, rows))
@@ -227,7 +240,7 @@ def _scores(method: str, chosen: Chosen) -> dict[str, Any]:
 
 def _differences(chosen: Chosen) -> dict[str, Any]:
     data, differences = chosen.context.data, {}
-    for split, rows, by_method in _splits(chosen):
+    for split, rows, by_method in splits(chosen):
         if len(rows) and chosen.method in by_method and chosen.beside in by_method:
             mine = _right(by_method[chosen.method], data, rows)
             base = _right(by_method[chosen.beside], data, rows)

@@ -14,6 +14,7 @@ from fewlabels.augment.mix import Mix
 from fewlabels.augment.policy import Policy
 from fewlabels.augment.views import Augmenter
 from fewlabels.errors import UserError
+from fewlabels.evaluate.outputs import Outputs
 from fewlabels.methods import Batch, Method, Views
 from fewlabels.pixels import cache
 from fewlabels.pixels.decode import longer_side
@@ -21,7 +22,7 @@ from fewlabels.pixels.decoded import Pixels
 from fewlabels.pixels.loader import Stream
 from fewlabels.pixels.preprocess import Preprocess, border_colour
 from fewlabels.pool import split
-from fewlabels.pool.pool import Pool, Skipped
+from fewlabels.pool.pool import REGRESSION, SINGLE, Pool, Skipped
 from fewlabels.procedures.near_duplicates import near_duplicates
 from fewlabels.procedures.uses import (
     HELD_OUT,
@@ -71,6 +72,20 @@ class Data:
     note: str = ""  # why images are decoded anew whenever they are needed, in one line
     cache_limit: int | None = None  # bytes, of the folder of decoded images
     given: Given | None = None  # for methods whose unlabelled images come with a teacher's word
+
+    @property
+    def outputs(self) -> Outputs:
+        """How a model's outputs are read. What is held out has no say in it: one trial and another
+        training then mean the same by the same output."""
+        target = self.pool.target
+        learnt = np.setdiff1d(self.labelled, self.held_out)
+        return Outputs.of(self.pool.task, None if target is None else target[learnt])
+
+    @property
+    def taught(self) -> NDArray[Any]:
+        """What the labels say to a loss: classes [N]; which classes [N, K]; or numbers [N, T]."""
+        target = self.pool.target
+        return self.pool.label if target is None else self.outputs.taught(target)
 
 
 def typical_side(pool: Pool) -> int:
@@ -143,11 +158,8 @@ def prepare(
         pool = split.keep_labels(pool, per_class, seed)
     train, has_label = (pool.split == "train") & fine, pool.label >= 0
     labelled = np.flatnonzero(train & has_label)
-    if len(np.unique(pool.label[labelled])) < 2:
-        raise UserError(
-            f"{pool.origin}: fewer than two classes have a labelled training image that can be "
-            f"read ({len(bad)} cannot); see `fewlabels check`"
-        )
+    if nothing := _nothing_to_learn(pool, labelled):
+        raise UserError(f"{pool.origin}: {nothing} ({len(bad)} cannot); see `fewlabels check`")
     val = np.flatnonzero((pool.split == "val") & fine & has_label)
     test = np.flatnonzero((pool.split == "test") & fine & has_label)
     held_out = val[:0]
@@ -156,13 +168,14 @@ def prepare(
     if copies.any():  # new images will have no copy that was learnt from
         pool = replace(pool, notes=(*pool.notes, _left_out(pool, np.flatnonzero(copies))))
         unlabelled &= ~copies
-    if len(labelled) == len(np.unique(pool.label[labelled])) and len(labelled) == fine.sum():
+    alone = pool.task == SINGLE and len(labelled) == len(np.unique(pool.label[labelled]))
+    if alone and len(labelled) == fine.sum():
         raise UserError(
             f"{pool.origin}: one image a class and no others: there is nothing to learn from or to "
             "measure on; add labelled images, at least two a class, or unlabelled ones"
         )
     if not len(val):
-        held_out = np.flatnonzero(split.holdout(pool.label, pool.split, seed, keys))
+        held_out = np.flatnonzero(split.holdout(split.strata_of(pool), pool.split, seed, keys))
         unlabelled &= ~np.isin(keys, keys[held_out])  # the same for these
     return read(
         pool=pool,
@@ -173,6 +186,18 @@ def prepare(
         held_out=held_out,
         tied=keys,
     )
+
+
+def _nothing_to_learn(pool: Pool, labelled: Rows) -> str:
+    """Why the labels of these images tell nothing apart; "" where they do."""
+    of = "labelled training image that can be read"
+    if pool.target is None:
+        few = len(np.unique(pool.label[labelled])) < 2
+        return f"fewer than two classes have a {of}" if few else ""
+    if len(np.unique(pool.target[labelled], axis=0)) >= 2:
+        return ""
+    what = "number" if pool.task == REGRESSION else "labels"
+    return f"every {of} has the same {what}"
 
 
 def _left_out(pool: Pool, rows: Rows) -> str:
@@ -195,7 +220,8 @@ def uses_of(data: Data) -> Uses:
     ):
         used[rows] = use
     name = tuple(pool.source.name(row) for row in range(len(pool)))
-    return Uses(pool.classes, name, data.digest, pool.split, pool.label, used, data.tied)
+    target = pool.task, pool.target
+    return Uses(pool.classes, name, data.digest, pool.split, pool.label, used, data.tied, *target)
 
 
 def at_size(data: Data, size: int, count: Callable[[int, int], None] | None = None) -> Data:
@@ -225,7 +251,7 @@ class Batches:
     several processes has: its share of the images, and the rest whole."""
 
     augment: Augmenter
-    label: Rows  # of all images of the pool
+    label: NDArray[Any]  # of all images of the pool, as `Data.taught`
     classes: int
     known: Stream
     unknown: Stream
@@ -312,7 +338,7 @@ def batches(
     fill = border_colour(data.images, everything)
     return Batches(
         augment=Augmenter(data.images, preprocess, fill, seed, box=data.box),
-        label=data.pool.label,
+        label=data.taught,
         classes=len(data.pool.classes),
         known=Stream(labelled, seed, _LABELLED),
         unknown=Stream(everything if said is None else said.order, seed, _UNLABELLED),

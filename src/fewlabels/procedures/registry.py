@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from fewlabels.pool.pool import SINGLE
 from fewlabels.procedures import (
     auto,
     baseline,
@@ -12,6 +13,7 @@ from fewlabels.procedures import (
     named,
     pretrain,
     self_train,
+    tasks,
 )
 from fewlabels.procedures.chosen import Chosen
 from fewlabels.procedures.config import ROUNDS, UNTRAINED
@@ -37,4 +39,6 @@ def run(context: Context) -> Chosen:
     method = context.config.method
     if method not in UNTRAINED:
         context = timed(context)
+    if context.data.pool.task != SINGLE:
+        return tasks.run(context)
     return PROCEDURES.get(method, named.run)(context)

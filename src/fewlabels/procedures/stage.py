@@ -18,10 +18,12 @@ from fewlabels.evaluate.predictions import probabilities
 from fewlabels.methods import METHODS, Batch, Facts, Method, create, resolve
 from fewlabels.models.built import Built, restore
 from fewlabels.pixels.preprocess import Preprocess
+from fewlabels.pool.pool import MULTI, REGRESSION, SINGLE, Pool
 from fewlabels.procedures import sequences
 from fewlabels.procedures.config import INVARIANCES, POLICIES, TUNED_SUPERVISED, Config
 from fewlabels.procedures.earlier import Earlier
 from fewlabels.procedures.prepare import Data, Rows, at_size, balanced, batches
+from fewlabels.procedures.scores import at_a_glance
 from fewlabels.training import checkpoint
 from fewlabels.training.budget import Budget, Clock
 from fewlabels.training.events import Events
@@ -82,6 +84,8 @@ class Context:
         """The method whose steps the run is about: the one asked for, or what a sequence, or
         `auto`, has most of."""
         asked = self.config.method
+        if asked == "auto" and self.data.pool.task != SINGLE:
+            return "supervised"
         if asked == "auto" and len(self.data.unlabelled):
             return FAVOURITE if self.config.weights == "none" else TUNED_FAVOURITE
         if asked == "pretrain":
@@ -157,11 +161,12 @@ class Context:
         return found
 
     def probabilities(self, model: nn.Module, rows: Rows) -> NDArray[np.float64]:
-        """What `model` says of these images, [R, K]."""
+        """What `model` says of these images, [R, K]: numbers where the labels are numbers."""
         if not len(rows):
-            return np.zeros((0, len(self.data.pool.classes)))
+            return np.zeros((0, self.data.pool.width))
         images, device = self.data.images[rows], self.fabric.device
-        return probabilities(model, images, self.preprocess, device, self.config.tta)
+        asked = images, self.preprocess, device, self.config.tta
+        return probabilities(model, *asked, read=self.data.outputs.read)
 
     def model(self, weights: Weights | None = None) -> nn.Module:
         """The model of this run, at its start or with these weights."""
@@ -196,7 +201,10 @@ def run_stage(
     def validate(model: nn.Module) -> dict[str, float]:
         if not len(watched):
             return {}
-        right = context.probabilities(model, watched).argmax(1) == data.pool.label[watched]
+        said = context.probabilities(model, watched)
+        if data.pool.task != SINGLE:
+            return at_a_glance(data.pool, watched, said)
+        right = said.argmax(1) == data.pool.label[watched]
         return {"val_accuracy": float(right.mean()), "val_n": len(watched)}
 
     with context.events.stage(stage.name):
@@ -237,12 +245,13 @@ def ingredients(
     """The method of that name, with the user's settings, and its batches, which show these labelled
     images and are drawn from `seed`."""
     config, data = context.config, context.data
-    counts = np.bincount(data.pool.label[labelled], minlength=len(data.pool.classes))
+    counts = _counts(data.pool, labelled)
     facts = Facts(
         num_classes=len(counts),
         label_counts=tuple(counts.tolist()),
         num_images=len(data.pool),
         num_unlabelled=len(labelled) + len(data.unlabelled),  # as `batches` streams them
+        task=data.pool.task,
         adjust=config.balance == "logits",
     )
     method = create(name, facts, resolve(name, _settings(config, name)))
@@ -261,6 +270,15 @@ def ingredients(
         memory_format=config.memory_format,
     )
     return method, make_batch
+
+
+def _counts(pool: Pool, labelled: Rows) -> NDArray[np.int64]:
+    """The labelled images of each class, [K]; where labels are numbers, of each number."""
+    if pool.task == MULTI and pool.target is not None:
+        return np.asarray(pool.target[labelled].sum(0), dtype=np.int64)
+    if pool.task == REGRESSION:
+        return np.full(pool.width, len(labelled))
+    return np.bincount(pool.label[labelled], minlength=len(pool.classes))
 
 
 def train_settings(config: Config) -> TrainSettings:
@@ -289,8 +307,8 @@ def _settings(config: Config, method: str) -> dict[str, Any]:
     """The method's own settings: the user's, if it is the method that the user named."""
     if method == config.method:
         return config.settings
-    tuned = config.weights != "none"
-    return TUNED_SUPERVISED if tuned and method == "supervised" else {}
+    weak = config.weights != "none" or config.task == REGRESSION
+    return TUNED_SUPERVISED if weak and method == "supervised" else {}
 
 
 def _budget(context: Context, stage: Stage) -> Budget:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fewlabels.errors import UserError
-from fewlabels.pool.pool import SINGLE, Pool
+from fewlabels.pool.pool import MULTI, REGRESSION, SINGLE, Pool
 from fewlabels.training.folder import RunFolder, write_table
 
 Rows = NDArray[np.int64]
@@ -31,6 +31,8 @@ class Uses:
     label: Rows  # those that may be used; -1 = none
     used: NDArray[np.str_]  # for what; "held out": learnt from, and validated on in trials
     tied: Rows  # the same number for images that stay on one side of any division
+    task: str = SINGLE
+    target: NDArray[np.bool_] | NDArray[np.float64] | None = None  # as of a pool
 
     def rows(self, *uses: str) -> Rows:
         """The images that are used so."""
@@ -45,6 +47,8 @@ class Uses:
             "used": self.used.tolist(),
             "tied": self.tied,
         }
+        if self.target is not None:
+            columns["target"] = list(self.target)
         write_table(pa.table(columns), folder.path / FILE)
         folder.write_json(CLASSES, list(self.classes))  # last: with it there is all
 
@@ -64,22 +68,22 @@ class Uses:
                 told = ("added", added), ("removed", removed), ("there more than once", again)
                 raise _changed(pool, *told)
             pool = pool.take(np.array([place[name] for name in self.name]))
-        note = self._labelled_since(pool, every_label)
-        return replace(
+        begun = replace(
             pool,
             classes=self.classes,
             label=self.label,
             split=self.split,
             drawn_by=None,
             lacks="",
-            task=SINGLE,
-            target=None,
-            notes=(*pool.notes, note) if note else pool.notes,
+            task=self.task,
+            target=self.target,
         )
+        note = self._labelled_since(begun, pool, every_label)
+        return replace(begun, notes=(*pool.notes, note)) if note else begun
 
-    def _labelled_since(self, pool: Pool, every_label: bool) -> str:
+    def _labelled_since(self, begun: Pool, pool: Pool, every_label: bool) -> str:
         labelled = np.flatnonzero(self.label >= 0).tolist()
-        changed = [r for r in labelled if pool.label_text(r) != self.classes[self.label[r]]]
+        changed = [r for r in labelled if pool.label_text(r) != begun.label_text(r)]
         free = (self.used == UNLABELLED) & (pool.label >= 0) & every_label
         told = _told(
             ("labelled otherwise", [self.name[row] for row in changed]),
@@ -103,6 +107,10 @@ def read_uses(folder: RunFolder) -> Uses | None:
     if classes is None:
         return None
     columns = pq.read_table(folder.path / FILE).to_pydict()
+    task, target = SINGLE, None
+    if "target" in columns:
+        target = np.array(columns["target"])
+        task = MULTI if target.dtype == np.bool_ else REGRESSION
     return Uses(
         tuple(classes),
         tuple(columns["name"]),
@@ -111,6 +119,8 @@ def read_uses(folder: RunFolder) -> Uses | None:
         np.array(columns["label"], dtype=np.int64),
         np.array(columns["used"], dtype="U10"),
         np.array(columns["tied"], dtype=np.int64),
+        task,
+        target,
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fewlabels.errors import UserError
-from fewlabels.report import form, read
+from fewlabels.report import form, read, tasks
 from fewlabels.report.paired import asked, difference
 from fewlabels.report.tables import flatten
 
@@ -58,6 +58,7 @@ def compare(runs: Sequence[Path], against: Path | None = None) -> dict[str, Any]
         place = against.resolve()
         base = next(run for run in finished if Path(run.folder).resolve() == place)
     for run in finished:
+        tasks.need_one_class("compare", run)
         _need_same_classes(base, run)
     return {
         "against": base.folder,

@@ -6,11 +6,16 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from fewlabels.report import tasks
 from fewlabels.report.form import beside
 
 
 def print_run(path: Path, result: dict[str, Any], console: Console) -> None:
     """The answer: accuracy with its interval, labels only beside it, and the verdict."""
+    if "task" in result:
+        _print_task(result, console)
+        _print_end(path, result, console)
+        return
     split = result["estimate"]
     kind = "test" if split == "test" else "validation"
     table = Table(box=None, pad_edge=False, header_style="dim")
@@ -33,6 +38,25 @@ def print_run(path: Path, result: dict[str, Any], console: Console) -> None:
             "the measured model had not seen.",
             highlight=False,
         )
+    _print_end(path, result, console)
+
+
+def _print_task(result: dict[str, Any], console: Console) -> None:
+    """The scores of a run whose labels are several classes an image, or numbers."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("")
+    table.add_column("test" if result["estimate"] == "test" else "validation")
+    for title in ("", "95 % interval", "images"):
+        table.add_column(title, justify="right")
+    for line in tasks.lines(result):
+        table.add_row(line.model, line.score, line.value, line.interval, str(line.n))
+    if table.row_count:
+        console.print()
+        console.print(table)
+
+
+def _print_end(path: Path, result: dict[str, Any], console: Console) -> None:
+    """What the numbers mean, what to do next, and where all lies."""
     console.print()
     console.print(result["verdict"], highlight=False)
     if result["choice"]["how"] == "auto":

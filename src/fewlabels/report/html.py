@@ -5,6 +5,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, Template
 
+from fewlabels.pool.pool import SINGLE
 from fewlabels.report import (
     answer,
     breaks,
@@ -14,8 +15,10 @@ from fewlabels.report import (
     problems,
     pseudo,
     read,
+    status,
     sure,
     tables,
+    tasks,
     timeline,
     tried,
 )
@@ -64,6 +67,22 @@ def render(run: read.Run) -> str:
     """The page as text."""
     facts = run.config | run.result
     stages = timeline.stages(run)
+    if tasks.task_of(run.config) != SINGLE:
+        return template("task.html").render(
+            data=form.place(facts.get("data", "images")),
+            finished=bool(run.result),
+            goes_on=run.state in (read.RUNNING, read.PAUSED),
+            state=run.state,
+            facts=facts,
+            classes=run.classes,
+            about=tasks.told(run),
+            stages=stages,
+            charts=timeline.charts(stages),
+            problems=problems.told(run),
+            resume=status.resume(Path(run.folder), run.config),
+            settings=list(tables.flatten(run.config)),
+            command=run.config.get("command"),
+        )
     return template("template.html").render(
         data=form.place(facts.get("data", "images")),
         finished=bool(run.result),

@@ -196,6 +196,34 @@ def reliability(bins: list[Bin], text: str, tick: Format) -> Markup:
     return _svg(parts, text, "reliability")
 
 
+def scatter(points: Sequence[tuple[float, float]], text: str, tick: Format) -> Markup:
+    """Dots (x, y) on a square with the same axis both ways; on the dotted line x is y."""
+    values = [value for point in points for value in point]
+    marks = ticks(min(values), max(values))
+    low, high = marks[0], marks[-1]
+
+    def down(y: float) -> float:
+        return round(100 - _place(y, low, high), 2)
+
+    parts = [
+        Markup(
+            '<line class="grid" x1="0" x2="100%" y1="{y}%" y2="{y}%"/>'
+            '<text class="tick y" x="0" dx="-8" y="{y}%" dy="4">{text}</text>'
+            '<line class="grid" x1="{x}%" x2="{x}%" y1="0" y2="100%"/>'
+            '<text class="tick x" x="{x}%" y="100%" dy="20">{text}</text>'
+        ).format(x=_place(mark, low, high), y=down(mark), text=tick(mark))
+        for mark in marks
+    ]
+    parts.append(Markup('<line class="equal" x1="0" y1="100%" x2="100%" y2="0"/>'))
+    parts += [
+        Markup('<circle class="s0" cx="{}%" cy="{}%" r="3"><title>{}</title></circle>').format(
+            _place(x, low, high), down(y), f"true {tick(x)}, predicted {tick(y)}"
+        )
+        for x, y in points
+    ]
+    return _svg(parts, text, "scatter")
+
+
 def _place(value: float, start: float, end: float) -> float:
     """Where a value lies between both ends of an axis, in per cent, held inside of it."""
     return round(min(max(100 * (value - start) / (end - start), 0.0), 100.0), 2)

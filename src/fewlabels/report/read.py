@@ -185,6 +185,8 @@ def _predictions(file: Path) -> dict[str, Predictions]:
     if not file.is_file():
         return {}
     table = pq.read_table(file)
+    if "predicted" not in table.column_names:  # of several classes an image, or of numbers
+        return {}
     label, predicted, baseline = (
         table[name].to_numpy().astype(np.int64) for name in ("label", "predicted", "baseline")
     )

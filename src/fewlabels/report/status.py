@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from fewlabels.evaluate.intervals import wilson
-from fewlabels.report import read
+from fewlabels.report import read, tasks
 from fewlabels.report.form import count, duration, percent, span
 from fewlabels.report.read import FINISHED, PAUSED, RUNNING
 from fewlabels.training.events import PROGRESS
@@ -63,6 +63,7 @@ def status(run: Path) -> dict[str, Any]:
         "stages": stages,
         "trials": read.trials(run, config),
         "estimate": result.get(result.get("estimate", "")),
+        "scores": [vars(line) for line in tasks.lines(result)] if "task" in result else [],
         "resume": None if state in (FINISHED, RUNNING, PAUSED) else resume(home, config),
     }
 
@@ -81,7 +82,12 @@ def lines(told: dict[str, Any]) -> list[str]:
     else:
         said = [SAID[state].format(**(who or {}))]
     said[0] = f"{told['folder']}: {said[0]}"
-    if score:
+    if told["scores"]:
+        said += [
+            f"{line['score']} {line['value']} ({line['interval']}, n {line['n']:,})"
+            for line in told["scores"]
+        ]
+    elif score:
         said.append(f"accuracy {_judged(score)}")
     if told["stage"] is not None:
         said.append(_now(told))

@@ -73,10 +73,13 @@ def charts(found: list[Stage]) -> list[Chart]:
     out = []
     for key, title in (
         ("val_accuracy", "Accuracy on the validation images"),
+        ("val_mean_average_precision", "Mean average precision on the validation images"),
+        ("val_mae", "Mean absolute error on the validation images"),
         ("loss", "Loss"),
         ("confident", "Unlabelled images above the confidence threshold"),
     ):
-        counted = key != "loss"  # a share of images
+        counted = key not in ("loss", "val_mae")  # a share of images
+        validated = key.startswith("val_")
         lines = []
         for stage in found:
             rows = [row for row in stage.rows if math.isfinite(number(row, key))]
@@ -89,7 +92,7 @@ def charts(found: list[Stage]) -> list[Chart]:
                     name=stage.name,
                     points=_thin([(row["seconds"] / divisor, row[key]) for row in rows]),
                     style=stage.style,
-                    dots=key == "val_accuracy" and len(rows) <= 40 and "trial" not in stage.style,
+                    dots=validated and len(rows) <= 40 and "trial" not in stage.style,
                     band=list(_band(rows, divisor)) if final else [],
                 )
             )
@@ -101,7 +104,7 @@ def charts(found: list[Stage]) -> list[Chart]:
             text=f"{title} over the time of training. {last}.",
             x_tick=time,
             y_tick=tick if counted else plain,
-            y_low=math.inf if key == "val_accuracy" else 0.0,
+            y_low=math.inf if validated else 0.0,
         )
         out.append(Chart(title, plot, _note(lines, found) if key == "val_accuracy" else ""))
     return out

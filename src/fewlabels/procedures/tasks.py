@@ -1,0 +1,73 @@
+"""Runs whose labels are several classes an image (multi) or numbers (regression).
+
+They go the way of a named method: labels only, then the method. What is made for one class an
+image is refused in a line, before anything is trained.
+"""
+
+from dataclasses import replace
+
+from fewlabels.errors import UserError
+from fewlabels.methods import METHODS
+from fewlabels.pool.pool import REGRESSION, SINGLE, Pool
+from fewlabels.procedures import named
+from fewlabels.procedures.chosen import BASELINE, Chosen
+from fewlabels.procedures.config import EARLIER, ROUNDS, TUNED_SUPERVISED, Config
+from fewlabels.procedures.labels_only import begin
+from fewlabels.procedures.stage import Context
+
+# settings that weigh, mix or count classes of which an image has one
+ONE_CLASS = ("balance", "mix", "patience")
+ALONE = "auto: labels only, because nothing tells yet which method helps where labels are {}"
+KINDS = {"multi": "several an image", "regression": "numbers"}
+
+
+def methods(task: str) -> tuple[str, ...]:
+    """Those that `--method` takes with such labels."""
+    several = (*ROUNDS, *EARLIER)  # runs
+    return tuple(
+        name
+        for name, entry in METHODS.items()
+        if task in entry.method.tasks and name not in several
+    )
+
+
+def need_meaning(config: Config, pool: Pool) -> None:
+    """UserError where `config` asks for what has no meaning for the pool's labels."""
+    if config.task is not None and config.task != pool.task:
+        raise UserError(
+            f"--task {config.task}: the labels of {pool.origin} are read as {pool.task}"
+        )
+    if pool.task == SINGLE:
+        return
+    fitting = methods(pool.task)
+    if config.method not in ("auto", *fitting):
+        raise UserError(
+            f"--method {config.method}: has no meaning for the task {pool.task}; take auto, "
+            f"{', '.join(fitting)}"
+        )
+    for name in ONE_CLASS + (("labels_per_class",) if pool.task == REGRESSION else ()):
+        if (value := getattr(config, name)) != getattr(Config, name):
+            option = name.replace("_", "-")
+            raise UserError(f"--{option} {value}: has no meaning for the task {pool.task}")
+
+
+def suited(config: Config, task: str) -> Config:
+    """The settings with the task. The guard is off: an image of none of several classes is an
+    example as any other, and on numbers it was never tried. Numbers are learnt from weak views,
+    unless a policy is named: a strong one may change what is counted or measured."""
+    if task == SINGLE:
+        return replace(config, task=task)
+    alone = config.method == BASELINE  # which knows no guard
+    own = config.settings
+    if alone and task == REGRESSION and config.augment is None:
+        own = TUNED_SUPERVISED | own
+    return replace(config, task=task, settings=own, guard=config.guard if alone else "off")
+
+
+def run(context: Context) -> Chosen:
+    """Trains, and only then looks at the test images."""
+    if context.config.method != "auto":
+        return named.run(context)
+    why = ALONE.format(KINDS[context.data.pool.task])
+    context.events.say(f"{why}; name a --method to learn from the unlabelled images, too")
+    return begin(context, 1.0, guarded=False).finish(BASELINE, (), why)
