@@ -176,6 +176,24 @@ def test_regression_equals_scikit_learn() -> None:
     assert list(regression(np.ones(5), np.arange(5.0))) == ["mae", "rmse"]
 
 
+def test_several_numbers_equal_scikit_learns_means() -> None:
+    rng = np.random.default_rng(4)
+    label = rng.normal(size=(50, 3)) * (1, 10, 100)
+    said = label + rng.normal(size=(50, 3)) * (0.5, 1, 50)
+    found = regression(label, said)
+    expected = (
+        sk.mean_absolute_error(label, said),
+        sk.root_mean_squared_error(label, said),
+        sk.r2_score(label, said),
+    )
+    assert [one.value for one in found.values()] == pytest.approx(expected)
+    assert all(one.low < one.value < one.high and one.n == 50 for one in found.values())
+    label[:, 1] = 7
+    assert list(regression(label, said)) == ["mae", "rmse"]
+    alone = regression(label[:, :1], said[:, :1]), regression(label[:, 0], said[:, 0])
+    assert alone[0] == alone[1]
+
+
 def test_errors_of_counted_images_equal_scikit_learns_of_weighted_ones() -> None:
     rng = np.random.default_rng(2)
     label, said = rng.normal(size=(2, 9))

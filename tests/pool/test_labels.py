@@ -83,13 +83,13 @@ def test_a_task_that_is_asked_for(tmp_path: Path, task: str) -> None:
     assert Pool.scan(table(tmp_path, plain), to_train=False, task=task).classes == ("x", "y")
 
 
-@pytest.mark.parametrize("text", [SEVERAL, NUMBERS])
-def test_training_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
-    path = table(tmp_path, text)
-    task = "regression" if text == NUMBERS else None
-    with pytest.raises(UserError, match="train takes one label an image so far") as error:
-        Pool.scan(path, task=task)
-    assert "\n" not in str(error.value)
+@pytest.mark.parametrize(("text", "task"), [(SEVERAL, "multi"), (NUMBERS, "regression")])
+def test_they_can_be_trained_from(tmp_path: Path, text: str, task: str) -> None:
+    pool = Pool.scan(table(tmp_path, text), task=task)
+    assert pool.lacks == ""
+    assert pool.width == (4 if task == "multi" else 1)
+    with pytest.raises(UserError, match="no labelled training image"):
+        Pool.scan(table(tmp_path, "image,label,split\na.png,,train\nb.png,1,test\n"), task=task)
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ def test_missing_files_and_repeated_rows_are_skipped_with_their_line(folder: Pat
         ("image,label,split\n../a.png,1,holdout\n", "line 2 has the split 'holdout'"),
         ("image,label\n../a.png,1\n,2\n", "line 3 names no image"),
         ("image,label\n../a.png,1,2\n", "line 2 has 3 fields, the header has 2"),
-        ("image,label\n../a.png,cat|dog\n", "train takes one label an image so far"),
+        ("image,label\n../a.png,|\n", "no labelled image has a class"),
         ("path,file,label\n../a.png,x,1\n", "columns 'path' and 'file' may all be the image"),
         ("image,label,Label\n../a.png,1,1\n", "columns 'label' and 'Label' may all be the label"),
         ('image,label\n"../a.png,1\n../b.png,0\n', "line 3 has 1 fields"),

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +60,28 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     for field in fields(Uses):
         assert np.array_equal(getattr(read, field.name), getattr(uses, field.name)), field.name
     assert uses.rows(LABELLED, HELD_OUT).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("labels", "task", "since"),
+    [(["x|y", "|", ""], None, "x"), (["1.5|2", "-3|0.1", ""], "regression", "1.5|3")],
+)
+def test_labels_of_other_tasks_are_kept_too(
+    tmp_path: Path, labels: list[str], task: str | None, since: str
+) -> None:
+    def pool_with(labels: list[str]) -> Pool:
+        source = Encoded(("a", "b", "c"), (b"",) * 3)
+        return assemble("here", source, labels, ["train"] * 3, task=task)
+
+    pool = pool_with(labels)
+    replace(few(pool), task=pool.task, target=pool.target).write(RunFolder(tmp_path))
+    uses = read_uses(RunFolder(tmp_path))
+    assert uses is not None
+    now = uses.over(pool_with([since, *labels[1:2], since]), every_label=True)
+    assert now.task == pool.task
+    assert [now.label_text(row) for row in range(3)] == labels
+    (note,) = now.notes
+    assert "1 labelled otherwise (a), 1 newly labelled (c)" in note
 
 
 def test_images_in_another_order_have_the_runs_numbers() -> None:

@@ -155,7 +155,7 @@ class Classifier:
         """What the numbers [K or T] of one image mean."""
         numbers = tuple(row.tolist())
         if self.outputs.task == REGRESSION:
-            label = "|".join(f"{value:.15g}" for value in numbers)
+            label = "|".join(f"{value:.10g}" for value in numbers)
             return Prediction(label, math.nan, (), values=numbers)
         if self.outputs.task == MULTI:
             names = [self.classes[n] for n in np.flatnonzero(row >= THRESHOLD)]

@@ -327,6 +327,8 @@ def _lacks(pool: Pool, hint: str) -> str:
     if not learnable.any():
         hint = hint or "put some into one folder for each class, or name a CSV image,label"
         return f"no labelled training image among {len(pool)}; {hint}"
+    if pool.task == MULTI and not pool.classes:
+        return "no labelled image has a class (every label is `|`)"
     if pool.task != SINGLE:
         return ""
     learnt = np.bincount(pool.label[learnable], minlength=len(pool.classes))
