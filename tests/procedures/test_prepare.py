@@ -263,3 +263,38 @@ def test_splits_do_not_depend_on_the_store_and_keep_near_duplicates(tmp_path: Pa
     assert after.pool.classes == ("ant", "cat", "dog")
     np.testing.assert_array_equal(after.pool.split, before.pool.split)
     assert len(after.test) == 16
+
+
+def labelled_so(folder: Path, labels: list[str], task: str) -> Data:
+    """A pool of different pictures with these labels."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(len(labels)):
+        pixels = rng.integers(0, 255, (16, 16, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    rows = [f"{number}.png,{label},train" for number, label in enumerate(labels)]
+    (folder / "labels.csv").write_text("\n".join(["image,label,split", *rows]))
+    pool = Pool.scan(folder / "labels.csv", task=task)
+    return prepare(pool, fingerprint(pool.source), 16, 0)
+
+
+def test_rare_classes_are_held_out_and_learnt_too(tmp_path: Path) -> None:
+    labels = ["a|b" if number in (3, 17, 30) else "a" for number in range(36)] + ["|"] * 4
+    data = labelled_so(tmp_path / "images", labels, "multi")
+    assert data.pool.target is not None
+    assert len(data.held_out) == 8
+    assert data.pool.target[data.held_out].sum(0).tolist() == [7, 1]
+    np.testing.assert_array_equal(data.taught, data.pool.target.astype(np.float32))
+
+
+def test_numbers_are_standardised_by_what_every_stage_learns_from(tmp_path: Path) -> None:
+    labels = [f"{number**2}|{number}" for number in range(30)] + ["", ""]
+    data = labelled_so(tmp_path / "images", labels, "regression")
+    assert data.pool.target is not None
+    learnt = np.setdiff1d(data.labelled, data.held_out)
+    assert 0 < len(data.held_out) < len(data.labelled) == 30
+    np.testing.assert_allclose(data.outputs.mean, data.pool.target[learnt].mean(0))
+    taught = data.taught[learnt]
+    assert taught.dtype == np.float32
+    np.testing.assert_allclose(taught.mean(0), 0, atol=1e-6)
+    np.testing.assert_allclose(taught.std(0), 1, rtol=1e-5)

@@ -82,6 +82,9 @@ def test_labels_of_other_tasks_are_kept_too(
     assert [now.label_text(row) for row in range(3)] == labels
     (note,) = now.notes
     assert "1 labelled otherwise (a), 1 newly labelled (c)" in note
+    plain = uses.over(pool_of("abc", ["x", "y", ""]), every_label=True)  # read as single now
+    assert plain.task == pool.task
+    assert [plain.label_text(row) for row in range(3)] == labels
 
 
 def test_images_in_another_order_have_the_runs_numbers() -> None:
