@@ -20,6 +20,7 @@ from sklearn.metrics import average_precision_score, mean_absolute_error, r2_sco
 
 import fewlabels as fl
 from fewlabels.api import search
+from fewlabels.report import html
 from fewlabels.report.console import print_run
 from fewlabels.training.events import Events
 from fewlabels.training.folder import RunFolder
@@ -258,6 +259,10 @@ def test_a_run_that_was_cut_off_ends_as_one_that_was_not(
         patch.setattr(Events, "metrics", cut)
         with pytest.raises(CutOff):
             fl.train(data, out=tmp_path / "cut", **asked)
+    page = html.write(tmp_path / "cut").read_text()
+    assert '<p class="verdict">This run' in page
+    assert "on the validation images" in page
+    assert "accuracy" not in page.lower()
     # labels given meanwhile are for the next run
     text = data.read_text().splitlines()
     number = next(i for i, row in enumerate(text) if row.split(",")[1] == "")
@@ -277,10 +282,23 @@ def test_a_run_that_was_cut_off_ends_as_one_that_was_not(
         fl.resume(run.path, task="single")
 
 
+def test_auto_names_the_method_that_it_takes_for_several_classes(tmp_path: Path) -> None:
+    data = table(tmp_path / "images", several)
+    run = fl.train(data, steps=3, out=tmp_path / "run", **QUICK)
+    assert run.result["method"] == "fixmatch"
+    assert run.result["baseline"]["method"] == "supervised"
+    assert "auto: labels only, then fixmatch" in (run.path / "train.log").read_text()
+    alone = "\n".join(row for row in data.read_text().splitlines() if ",," not in row)
+    data.write_text(alone)
+    run = fl.train(data, steps=3, out=tmp_path / "alone", **QUICK)
+    assert run.result["method"] == "supervised"
+    assert "no unlabelled images" in run.result["choice"]["why"]
+
+
 def test_several_numbers_are_each_told(tmp_path: Path) -> None:
     data = table(tmp_path / "images", several_numbers)
     run = fl.train(data, task="regression", steps=4, out=tmp_path / "run", **QUICK)
-    assert "labels only, because" in run.result["choice"]["why"]
+    assert "labels only, because no method is known" in run.result["choice"]["why"]
     assert run.result["method"] == "supervised"
     assert len(run.result["parts"]) == 2
     mean = np.mean([part["mae"]["mae"] for part in run.result["parts"]])

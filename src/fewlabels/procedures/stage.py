@@ -38,6 +38,7 @@ FAVOURITE = "flexmatch"  # of `auto`, from random weights: the best of docs/resu
 # and from pretrained ones. MobileNetV2, 100 labels of photographs of clothes, 250 steps at 128 px,
 # one draw of development images: FreeMatch 74.0 %, FlexMatch 68.5 %
 TUNED_FAVOURITE = "freematch"
+FAVOURITES = {MULTI: "fixmatch"}  # of other tasks: docs/tasks.md
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,9 @@ class Context:
         """The method whose steps the run is about: the one asked for, or what a sequence, or
         `auto`, has most of."""
         asked = self.config.method
-        if asked == "auto" and self.data.pool.task != SINGLE:
-            return "supervised"
+        task = self.data.pool.task
+        if asked == "auto" and task != SINGLE:
+            return FAVOURITES.get(task, "supervised") if len(self.data.unlabelled) else "supervised"
         if asked == "auto" and len(self.data.unlabelled):
             return FAVOURITE if self.config.weights == "none" else TUNED_FAVOURITE
         if asked == "pretrain":

@@ -1,6 +1,7 @@
 """Runs whose labels are several classes an image (multi) or numbers (regression).
 
-They go the way of a named method: labels only, then the method. What is made for one class an
+They go the way of a named method: labels only, then the method; `auto` names the one that has won
+elsewhere. What is made for one class an
 image is refused in a line, before anything is trained.
 """
 
@@ -12,13 +13,14 @@ from fewlabels.pool.pool import REGRESSION, SINGLE, Pool
 from fewlabels.procedures import named
 from fewlabels.procedures.chosen import BASELINE, Chosen
 from fewlabels.procedures.config import EARLIER, ROUNDS, TUNED_SUPERVISED, Config
-from fewlabels.procedures.labels_only import begin
+from fewlabels.procedures.labels_only import BASELINE_SHARE, begin
 from fewlabels.procedures.stage import Context
 
 # settings that weigh, mix or count classes of which an image has one
 ONE_CLASS = ("balance", "mix", "patience")
-ALONE = "auto: labels only, because nothing tells yet which method helps where labels are {}"
-KINDS = {"multi": "several an image", "regression": "numbers"}
+ELSEWHERE = "it has won elsewhere (docs/tasks.md)"
+ALONE = "labels only, because no method is known yet that helps where labels are numbers"
+NO_OTHERS = "labels only, because there are no unlabelled images"
 
 
 def methods(task: str) -> tuple[str, ...]:
@@ -68,6 +70,13 @@ def run(context: Context) -> Chosen:
     """Trains, and only then looks at the test images."""
     if context.config.method != "auto":
         return named.run(context)
-    why = ALONE.format(KINDS[context.data.pool.task])
-    context.events.say(f"{why}; name a --method to learn from the unlabelled images, too")
+    method = context.method
+    if method != BASELINE:
+        why = f"{method}: {ELSEWHERE}"
+        context.events.say(f"auto: labels only, then {why}")
+        begun = begin(context, BASELINE_SHARE, guarded=False)
+        stages = named.to_the_end(begun, method, method, BASELINE_SHARE)
+        return begun.finish(method, stages, why)
+    why = ALONE if len(context.data.unlabelled) else NO_OTHERS
+    context.events.say(f"auto: {why}")
     return begin(context, 1.0, guarded=False).finish(BASELINE, (), why)
