@@ -20,6 +20,7 @@ from sklearn.metrics import average_precision_score, mean_absolute_error, r2_sco
 
 import fewlabels as fl
 from fewlabels.api import search
+from fewlabels.procedures import tasks
 from fewlabels.report import html
 from fewlabels.report.console import print_run
 from fewlabels.training.events import Events
@@ -293,6 +294,17 @@ def test_auto_names_the_method_that_it_takes_for_several_classes(tmp_path: Path)
     run = fl.train(data, steps=3, out=tmp_path / "alone", **QUICK)
     assert run.result["method"] == "supervised"
     assert "no unlabelled images" in run.result["choice"]["why"]
+
+
+def test_with_too_little_time_auto_keeps_to_the_labels(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    data = table(tmp_path / "images", several)
+    monkeypatch.setattr(tasks, "LEAST", 10**9)
+    run = fl.train(data, time_limit="4s", out=tmp_path / "run", **QUICK)
+    assert run.result["method"] == "supervised"
+    assert "steps only, too few for fixmatch" in run.result["choice"]["why"]
+    assert (run.path / "stages" / "labels-only-longer").is_dir()
 
 
 def test_several_numbers_are_each_told(tmp_path: Path) -> None:

@@ -202,12 +202,7 @@ def _labels_only(context: Context) -> Candidate:
     def learnt(within: Context, until: float) -> Trained:
         return learn(within, Stage("labels only", BASELINE, False, 1.0, until))
 
-    def finish(begun: Begun, why: str) -> Chosen:
-        stage = Stage("labels only longer", BASELINE, False, 1.0, begun.context.moment(1.0))
-        longer = learn(begun.context, stage, begun.stages[-1].weights)
-        return replace(begun, stages=(*begun.stages, longer)).finish(BASELINE, (), why)
-
-    return Candidate(Way(BASELINE, learnt), finish, context.config.batch)
+    return Candidate(Way(BASELINE, learnt), Begun.longer, context.config.batch)
 
 
 def _larger(context: Context) -> Candidate:

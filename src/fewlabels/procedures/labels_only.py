@@ -77,6 +77,12 @@ class Begun:
             guarded=self.guarded,
         )
 
+    def longer(self, why: str) -> Chosen:
+        """The run's end where labels only goes on for the rest of the time."""
+        stage = Stage("labels only longer", BASELINE, False, 1.0, self.context.moment(1.0))
+        last = learn(self.context, stage, self.stages[-1].weights)
+        return replace(self, stages=(*self.stages, last)).finish(BASELINE, (), why)
+
 
 def begin(context: Context, share: float, guarded: bool) -> Begun:
     """Labels only, until `share` of the time is over; `guarded`: other methods are to follow."""

@@ -1,19 +1,20 @@
 """Runs whose labels are several classes an image (multi) or numbers (regression).
 
 They go the way of a named method: labels only, then the method; `auto` names the one that has won
-elsewhere. What is made for one class an
-image is refused in a line, before anything is trained.
+elsewhere. What is made for one class an image is refused in a line, before anything is trained.
 """
 
+import math
 from dataclasses import replace
 
 from fewlabels.errors import UserError
 from fewlabels.methods import METHODS
 from fewlabels.pool.pool import REGRESSION, SINGLE, Pool
 from fewlabels.procedures import named
+from fewlabels.procedures.auto import FITTING, LEAST
 from fewlabels.procedures.chosen import BASELINE, Chosen
 from fewlabels.procedures.config import EARLIER, ROUNDS, TUNED_SUPERVISED, Config
-from fewlabels.procedures.labels_only import BASELINE_SHARE, begin
+from fewlabels.procedures.labels_only import BASELINE_SHARE, Begun, begin
 from fewlabels.procedures.stage import Context
 
 # settings that weigh, mix or count classes of which an image has one
@@ -75,8 +76,26 @@ def run(context: Context) -> Chosen:
         why = f"{method}: {ELSEWHERE}"
         context.events.say(f"auto: labels only, then {why}")
         begun = begin(context, BASELINE_SHARE, guarded=False)
+        if short := _too_short(begun):
+            context.events.say(f"{method}: {short}")
+            return begun.longer(f"labels only: {short}, too few for {method}")
         stages = named.to_the_end(begun, method, method, BASELINE_SHARE)
         return begun.finish(method, stages, why)
     why = ALONE if len(context.data.unlabelled) else NO_OTHERS
     context.events.say(f"auto: {why}")
     return begin(context, 1.0, guarded=False).finish(BASELINE, (), why)
+
+
+def _too_short(begun: Begun) -> str:
+    """Why the time is too short for the run's method; "" where it is not. Decided once: a run that
+    is resumed near its end has no time left for what it has long trained."""
+    context = begun.context
+    kept = context.folder.read_json(FITTING)
+    if kept is None:
+        left = math.inf if context.deadline is None else context.deadline - context.clock()
+        images = context.config.batch * (1 + 2 * context.own_settings.ratio)
+        steps = left * begun.rate / images
+        short = f"there is time for {steps:.0f} steps only" if steps < LEAST else ""
+        kept = {"short": short}
+        context.folder.write_json(FITTING, kept)
+    return str(kept["short"])

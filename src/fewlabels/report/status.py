@@ -31,6 +31,7 @@ def status(run: Path) -> dict[str, Any]:
     """What the folder says of its run, ready for JSON; None, or an empty list, where it says
     nothing yet.
 
+    `scores` are those of a finished run whose labels are several classes an image, or numbers.
     `state` is running, paused (its process was stopped by a signal), stopped (the process is gone),
     finished, or unknown (the run is another machine's, or names no process). `resume` is the line
     that goes on with it. UserError where `run` is no run folder.
@@ -63,8 +64,8 @@ def status(run: Path) -> dict[str, Any]:
         "stages": stages,
         "trials": read.trials(run, config),
         "estimate": result.get(result.get("estimate", "")),
-        "scores": [vars(line) for line in tasks.lines(result)] if "task" in result else [],
         "resume": None if state in (FINISHED, RUNNING, PAUSED) else resume(home, config),
+        **({"scores": [vars(line) for line in tasks.lines(result)]} if "task" in result else {}),
     }
 
 
@@ -82,7 +83,7 @@ def lines(told: dict[str, Any]) -> list[str]:
     else:
         said = [SAID[state].format(**(who or {}))]
     said[0] = f"{told['folder']}: {said[0]}"
-    if told["scores"]:
+    if "scores" in told:
         said += [
             f"{line['score']} {line['value']} ({line['interval']}, n {line['n']:,})"
             for line in told["scores"]
