@@ -406,6 +406,7 @@ def test_a_wrong_recipe_is_told_with_its_name(
         assert "wrong.yaml" in error or "--time-limit" in error
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_finishes(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -246,6 +246,7 @@ def test_what_the_device_cannot_do_is_told_in_one_line() -> None:
         Config("digits", layout="nested")
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_the_same_weights_as_without_measuring(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

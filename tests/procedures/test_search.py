@@ -153,6 +153,7 @@ def test_test_labels_are_never_looked_at_and_a_seed_gives_the_same_trials(
     assert numbers(found[0]) != numbers(found[2])
 
 
+@pytest.mark.slow
 def test_a_search_that_was_cut_off_goes_on_as_if_nothing_had_happened(
     split_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

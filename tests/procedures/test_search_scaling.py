@@ -149,6 +149,7 @@ def test_a_better_trial_compounds_anew_and_the_rest_stays(
     assert "cnn_small(depth=2)" not in {context.config.model for context in judged}
 
 
+@pytest.mark.slow
 def test_a_search_that_was_cut_off_goes_on_as_if_nothing_had_happened(
     split_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -262,6 +262,7 @@ def test_baselines_stand_side_by_side(split_folders: Path, tmp_path: Path) -> No
     assert fl.load(run).predict([split_folders / "test" / "left" / "left-0-0.png"])[0].label
 
 
+@pytest.mark.slow
 def test_labels_are_not_spread_to_more_images_than_there_is_time_for(
     split_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

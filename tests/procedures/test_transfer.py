@@ -117,6 +117,7 @@ def test_labelled_images_of_pretrained_nets_are_seen_weakly_unless_told_otherwis
         assert (config["weak"] is None) == (view != "weak")
 
 
+@pytest.mark.slow
 def test_a_run_is_trained_on_with_its_model_size_and_preprocessing(
     split_folders: Path, tmp_path: Path
 ) -> None:
