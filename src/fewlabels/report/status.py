@@ -85,7 +85,7 @@ def lines(told: dict[str, Any]) -> list[str]:
     said[0] = f"{told['folder']}: {said[0]}"
     if "scores" in told:
         said += [
-            f"{line['score']} {line['value']} ({line['interval']}, n {line['n']:,})"
+            f"{line['model']}: {line['score']} {line['value']} ({line['interval']}, n {line['n']:,})"
             for line in told["scores"]
         ]
     elif score:
