@@ -85,8 +85,8 @@ def lines(told: dict[str, Any]) -> list[str]:
     said[0] = f"{told['folder']}: {said[0]}"
     if "scores" in told:
         said += [
-            f"{line['model']}: {line['score']} {line['value']} ({line['interval']}, n {line['n']:,})"
-            for line in told["scores"]
+            f"{one['model']}: {one['score']} {one['value']} ({one['interval']}, n {one['n']:,})"
+            for one in told["scores"]
         ]
     elif score:
         said.append(f"accuracy {_judged(score)}")
