@@ -225,6 +225,30 @@ def test_the_later_of_two_may_know_the_split(tmp_path: Path) -> None:
     assert told(pool) == {"ant/a.png": ("ant", "train"), "bee/b.png": ("bee", "")}
 
 
+def test_labels_and_splits_may_lie_in_two_tables(tmp_path: Path) -> None:
+    """In either order; a split alone needs no label, and a label no split."""
+    for n in range(6):
+        write(tmp_path / f"{n}.png", bytes([n]))
+    labels = ["0.png,a,", "1.png,b,", "2.png,a,", "3.png,b,", "4.png,,", "5.png,,"]
+    splits = [
+        f"{n}.png,,{split}" for n, split in enumerate(["test", "test", "train", "", "val", ""])
+    ]
+    for name, rows in (("labels", labels), ("splits", splits)):
+        (tmp_path / f"{name}.csv").write_text("\n".join(["image,label,split", *rows]))
+    for order in (("labels", "splits"), ("splits", "labels")):
+        pool = Pool.scan([tmp_path / f"{name}.csv" for name in order])
+        found = {pool.source.name(row): str(pool.split[row]) for row in range(len(pool))}
+        assert found == {
+            "0.png": "test",
+            "1.png": "test",
+            "2.png": "",  # whoever has no label trains, so that this says nothing
+            "3.png": "",
+            "4.png": "val",
+            "5.png": "train",
+        }
+        assert (pool.label >= 0).sum() == 4
+
+
 def test_one_place_with_several_labels_an_image_makes_all_so(tmp_path: Path) -> None:
     write(tmp_path / "photos/ant/a.png", b"a")
     for name in "bcd":

@@ -169,10 +169,6 @@ def test_user_errors(tmp_path: Path) -> None:
 
 def test_user_errors_of_folders(tmp_path: Path) -> None:
     shard(tmp_path / "train.parquet", ["a", "b"])
-    shard(tmp_path / "test.parquet", ["a", None])
-    assert Pool.scan(tmp_path).notes == (
-        "1 images of test have no label: they train as unlabelled",
-    )
     shard(tmp_path / "test.parquet", ["a", "c"])
     assert "class 'c' is in test" in user_error(tmp_path)
     pq.write_table(pa.table({"image": ["x.png"], "label": ["a"]}), tmp_path / "test.parquet")
@@ -212,7 +208,7 @@ def test_several_labels(tmp_path: Path) -> None:
 
 
 def test_a_local_copy_of_a_set_with_hidden_labels(tmp_path: Path) -> None:
-    """As `hf:` reads it: what has no label trains, and a note says so."""
+    """As `hf:` reads it: they stay where they stand, their labels may come from elsewhere."""
     for names, note in (
         (NAMES, ()),
         (None, ("-1 is read as unlabelled (3 images); if it is a class, call it otherwise",)),
@@ -220,10 +216,9 @@ def test_a_local_copy_of_a_set_with_hidden_labels(tmp_path: Path) -> None:
         shard(tmp_path / "train.parquet", [0, 1, -1], names)
         shard(tmp_path / "test.parquet", [-1, -1], names)
         pool = Pool.scan(tmp_path)
-        assert pool.split.tolist() == ["train"] * 5
+        assert pool.split.tolist() == ["test"] * 2 + ["train"] * 3
         assert (pool.label >= 0).tolist() == [False, False, True, True, False]
-        hidden = "2 images of test have no label: they train as unlabelled"
-        assert pool.notes == (*note, hidden)
+        assert pool.notes == note
 
 
 def test_minus_one_is_the_same_in_all_shards(tmp_path: Path) -> None:

@@ -57,14 +57,11 @@ def test_without_split_column(folder: Path) -> None:
     assert pool.group is None
 
 
-def test_what_has_no_label_trains_whatever_its_split(folder: Path) -> None:
-    text = "image,label,split\n../a.png,1,train\n../b.png,,test\n../c.png,0,test\n../d.png,,val\n"
+def test_what_has_no_label_stays_where_it_is_put(folder: Path) -> None:
+    """And trains where it is put nowhere."""
+    text = "image,label,split\n../a.png,1,train\n../b.png,,test\n../c.png,0,\n../d.png,,\n"
     pool = Pool.scan(csv_file(folder, text), to_train=False)
-    assert pool.split.tolist() == ["train", "train", "test", "train"]
-    assert pool.notes == (
-        "1 images of val have no label: they train as unlabelled",
-        "1 images of test have no label: they train as unlabelled",
-    )
+    assert pool.split.tolist() == ["train", "test", "", "train"]
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "parquet of text"])

@@ -140,10 +140,12 @@ def test_where_nearly_all_are_alike_only_equal_ones_are_told(
     )
 
 
-def test_many_of_a_kind_and_several_labels_are_no_copies() -> None:
+def test_many_of_a_kind_and_several_labels_are_no_copies_but_equal_ones_are() -> None:
     images = np.stack([square(0, crop % 3) for crop in range(9)] + [square(1), square(1, 2)])
     near = near_duplicates(pool_of([0] * 9 + [0, 1]), seen(images))
-    assert groups(near.known) == []
+    assert groups(near.known) == [[0, 3, 6], [1, 4, 7], [2, 5, 8]]
+    equal = near_duplicates(pool_of([0, 1]), seen(np.stack([square(1), square(1)])))
+    assert groups(equal.known) == [[0, 1]]
     fewer = near_duplicates(pool_of([0] * 8 + [0, -1]), seen(images[1:]))
     assert groups(fewer.known) == [[*range(8)], [8, 9]]
 

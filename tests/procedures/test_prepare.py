@@ -16,6 +16,7 @@ from fewlabels.pixels.cache import fingerprint
 from fewlabels.pixels.preprocess import Preprocess
 from fewlabels.pool import Pool
 from fewlabels.pool.overlay import with_stored_labels
+from fewlabels.pool.source import content_digest
 from fewlabels.pool.store import LabelStore, Mark, default_store
 from fewlabels.procedures.prepare import (
     Data,
@@ -70,6 +71,52 @@ def test_copies_of_images_that_are_measured_on_are_not_learnt_from(
     assert "unlabelled/copy.png" not in names
     (note,) = data.pool.notes
     assert note.endswith("are not learnt from: 1 (unlabelled/copy.png)")
+
+
+def test_labels_of_the_store_are_not_learnt_from_copies_of_test_images(
+    split_folders: Path,
+) -> None:
+    one = next((split_folders / "test" / "left").iterdir())
+    (split_folders / "unlabelled" / "copy.png").write_bytes(one.read_bytes())
+    pool = Pool.scan(split_folders)
+    with LabelStore(default_store(pool.origin)) as store:
+        store.add([Mark(content_digest(one.read_bytes()), "left", "Ada", "page")])
+    data = prepare(with_stored_labels(pool, fingerprint), fingerprint(pool.source), 16, 0)
+    used = {data.pool.source.name(int(row)) for row in (*data.labelled, *data.unlabelled)}
+    assert "unlabelled/copy.png" not in used
+    assert len(data.test) == 12
+    assert "are not learnt from: 1 (unlabelled/copy.png)" in data.pool.notes[-1]
+
+
+def test_labelled_copies_of_test_images_are_told(split_folders: Path) -> None:
+    one = next((split_folders / "test" / "left").iterdir())
+    (split_folders / "train" / "left" / "copy.png").write_bytes(one.read_bytes())
+    data = prepared(split_folders)
+    assert len(data.labelled) == 9
+    assert "look easier than new ones: 1 (train/left/copy.png)" in data.pool.notes[-1]
+
+
+def test_test_images_without_a_label_train_unless_the_store_has_one(
+    tmp_path: Path, paint: Paint
+) -> None:
+    for kind in (0, 1):
+        paint(tmp_path / "all", kind, 8)
+    names = sorted(path.name for path in (tmp_path / "all").iterdir())
+    rows = [
+        f"all/{name},{'' if n % 8 > 5 else 'below' if n > 7 else 'above'},"
+        f"{'test' if n % 8 > 3 else 'train'}"
+        for n, name in enumerate(names)
+    ]
+    (tmp_path / "images.csv").write_text("\n".join(["image,label,split", *rows]))
+    pool = Pool.scan(tmp_path / "images.csv")
+    digest = fingerprint(pool.source)
+    data = prepare(pool, digest, 16, 0)
+    assert (len(data.test), len(data.unlabelled)) == (4, 4)
+    assert "images of test without a label train as unlabelled ones: 4" in data.pool.notes
+    with LabelStore(default_store(pool.origin)) as store:
+        store.add([Mark(digest[6], "above", "Ada", "page")])
+    data = prepare(with_stored_labels(pool, fingerprint), digest, 16, 0)
+    assert (len(data.test), len(data.unlabelled)) == (5, 3)
 
 
 def test_broken_images_take_no_place_in_a_split(tmp_path: Path, paint: Paint) -> None:

@@ -72,17 +72,16 @@ def scan(data: str, task: str | None = None) -> Pool:
     if label and not _class_names(features[label]):
         text, hidden = without_hidden(text, task)
         notes += hidden
-    side, moved = sides(as_texts(words), text, str)
     return assemble(
         data,
         Joined(tuple(sources)),
         Texts(text),
-        side,
+        sides(as_texts(words), text, str),
         group=number_groups(as_texts(groups)),
         skipped=skipped,
         hint=absent or f"the column {label} is empty",
         task=task,
-        notes=(*notes, *moved),
+        notes=notes,
     )
 
 

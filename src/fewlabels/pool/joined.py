@@ -33,14 +33,14 @@ def join(pools: Sequence[Pool]) -> Pool:
 
     for row, before in _same_files(pools):
         where = f"{source.name(row)!r} is in {pools[of[before]].origin} and {pools[of[row]].origin}"
-        if not label[before]:
-            split[before] = split[row]
-        elif label[row]:
+        if label[before] and label[row]:
             _need_same(where, "labels", label[before], label[row])
-            if split[before] and split[row]:
-                _need_same(where, "splits", split[before], split[row])
-            split[before] = split[before] or split[row]
+        # an unlabelled image is in training wherever nothing is said of it
+        said = [split[n] if label[n] or split[n] != "train" else "" for n in (before, row)]
+        if all(said):
+            _need_same(where, "splits", *said)
         label[before] = label[before] or label[row]
+        split[before] = said[0] or said[1] or ("" if label[before] else "train")
         again[row] = before
 
     group = _groups(pools, again)

@@ -114,15 +114,13 @@ def scan(data: str, task: str | None = None) -> Pool:
         hidden = name_of == UNLABELLED
         labels += [""] * len(rows) if hidden else _labels(data, rows)
         split += ["train" if hidden else name_of] * len(rows)
-    side, notes = table.sides(as_texts(split), as_texts(labels), str)
     return assemble(
         data,
         Joined(tuple(sources)),
         labels,
-        side,
+        table.sides(as_texts(split), as_texts(labels), str),
         mirror=name not in WRITTEN,
         task=task,
-        notes=notes,
     )
 
 

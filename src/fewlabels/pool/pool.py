@@ -94,7 +94,11 @@ class Pool:
         if target is not None:
             nothing = False if self.task == MULTI else np.nan
             target = np.where(rows[:, None], nothing, target)
-        return replace(self, label=np.where(rows, -1, self.label), target=target)
+        drawn_by = self.drawn_by
+        if drawn_by is not None:
+            drawn_by = np.where(rows, -1, drawn_by)
+        label = np.where(rows, -1, self.label)
+        return replace(self, label=label, target=target, drawn_by=drawn_by)
 
     def label_text(self, row: int) -> str:
         """The label of an image as a table has it: "cat", "cat|dog", "3.5"; "" = unlabelled."""
@@ -107,8 +111,8 @@ class Pool:
         return "|".join(f"{value:.15g}" for value in self.target[row])
 
     def with_unlabelled(self, source: Source) -> Pool:
-        """The pool with these images in the place of its own unlabelled training images."""
-        own = self.take(np.flatnonzero((self.label >= 0) | ~np.isin(self.split, ("train", ""))))
+        """The pool with these images in the place of its own unlabelled ones."""
+        own = self.take(np.flatnonzero(self.label >= 0))
         count = len(source)
         group = own.group
         if group is not None:  # each a group of its own

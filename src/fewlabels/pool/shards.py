@@ -130,7 +130,7 @@ def _scan_images(
 
     label = pa.concat_arrays(labels)
     label, hidden = (label, ()) if declared else without_hidden(label, task)
-    side, moved = sides(pa.concat_arrays(splits), label, lambda row: f"{origin}: {place(row)}")
+    side = sides(pa.concat_arrays(splits), label, lambda row: f"{origin}: {place(row)}")
     return assemble(
         origin,
         ParquetImages(list(files.values()), Texts(name), image),
@@ -140,7 +140,7 @@ def _scan_images(
         skipped=skipped,
         hint="; ".join(filter(None, hints)) or "the column label of the training rows is empty",
         task=task,
-        notes=(*notes, *hidden, *moved),
+        notes=(*notes, *hidden),
         place=place,
     )
 

@@ -125,7 +125,7 @@ def from_rows(path: Path, rows: Rows, task: str | None = None) -> Pool:
 
     Raises UserError for a row that cannot be understood, naming its place.
     """
-    split, told = sides(rows.split, rows.label, lambda row: f"{path}: {rows.place(row)}")
+    split = sides(rows.split, rows.label, lambda row: f"{path}: {rows.place(row)}")
     image, at, there, by = _found(path, rows)
     first = first_same(at)
     again = first != np.arange(len(first))
@@ -156,7 +156,7 @@ def from_rows(path: Path, rows: Rows, task: str | None = None) -> Pool:
         skipped=skipped,
         hint=rows.hint,
         task=task,
-        notes=(*rows.notes, *told, *by),
+        notes=(*rows.notes, *by),
         place=lambda row: rows.place(int(kept[row])),
     )
 
@@ -203,13 +203,11 @@ def without_hidden(label: Any, task: str | None) -> tuple[Any, tuple[str, ...]]:
     return pc.if_else(hidden, "", label), (note,)
 
 
-def sides(
-    split: Any, label: Any, place: Callable[[int], str]
-) -> tuple[NDArray[np.str_], tuple[str, ...]]:
-    """ "train", "val", "test" or "" [N] for splits and labels as written (arrow texts [N]), and
-    notes.
+def sides(split: Any, label: Any, place: Callable[[int], str]) -> NDArray[np.str_]:
+    """ "train", "val", "test" or "" [N] for splits and labels as written (arrow texts [N]).
 
-    What has no label trains, whatever its split. `place(row)` begins the line of a UserError.
+    What has neither a label nor a split trains. What stands in validation or test without a label
+    stays there: its label may come from elsewhere. `place(row)` begins the line of a UserError.
     """
     number, words = encoded(split)
     side = np.array([SPLIT_NAMES.get(word.lower(), "") for word in words], dtype="U5")[number]
@@ -219,14 +217,8 @@ def sides(
         raise UserError(
             f"{place(row)} has the split {split[row].as_py()!r}; it is train, val, test or empty"
         )
-    unlabelled = mask(pc.equal(label, ""))
-    notes = [
-        f"{count:,} images of {name} have no label: they train as unlabelled"
-        for name in ("val", "test")
-        if (count := int(np.count_nonzero(unlabelled & (side == name))))
-    ]
-    side[unlabelled] = "train"
-    return side, tuple(notes)
+    side[mask(pc.equal(label, "")) & ~given] = "train"
+    return side
 
 
 def _same_or_error(

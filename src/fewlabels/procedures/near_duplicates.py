@@ -77,8 +77,8 @@ def _small(pixels: Cache, wanted: Mask) -> _Small:
 def _numbers(pool: Pool, squares: _Small) -> tuple[Rows, list[str]]:
     """A number an image [N], and what was not looked for.
 
-    Images of one camera may all be nearly the same: a group that has several labels or more than
-    FEW images is none.
+    Images of one camera may all be nearly the same: of a group that has several labels, or more
+    than FEW images, only equal ones are.
     """
     chosen, note = anchors(pool)
     rows = np.arange(len(pool))
@@ -98,5 +98,5 @@ def _numbers(pool: Pool, squares: _Small) -> tuple[Rows, list[str]]:
     np.minimum.at(low, group[known], pool.label[known])
     np.maximum.at(high, group[known], pool.label[known])
     kinds = (np.bincount(group, minlength=len(pool)) > FEW) | (high > low)
-    number = np.where(kinds[group], rows, first_of_each(group))
+    number = np.where(kinds[group], squares.same, first_of_each(group))
     return number, [line for line in (note, closeness(found.alike)) if line]

@@ -149,10 +149,12 @@ def prepare(
     fine = pixels.readable
     # what cannot be read takes no place in a split
     pool = replace(pool.without_labels(~fine), split=np.where(fine, pool.split, "train"))
+    pool = _without_hidden(pool)
     near = near_duplicates(pool, pixels)
     pool = split.assign(pool, seed, split.tied(pool, digest, near.drawn))
     pool = replace(pool, notes=(*pool.notes, *near.notes))
     keys = split.tied(pool, digest, near.known)
+    pool = _without_late_copies(pool, keys)
     without = pool.label < 0
     if per_class:
         pool = split.keep_labels(pool, per_class, seed)
@@ -200,11 +202,50 @@ def _nothing_to_learn(pool: Pool, labelled: Rows) -> str:
     return f"every {of} has the same {what}"
 
 
+def _own(pool: Pool) -> Rows:
+    """The labels that DATA has itself, without those of a label store, [N]."""
+    return pool.label if pool.drawn_by is None else pool.drawn_by
+
+
+def _without_hidden(pool: Pool) -> Pool:
+    """The pool in which images of validation and test that never had a label train as unlabelled
+    ones, and a note that says so."""
+    hidden = (pool.label < 0) & (_own(pool) < 0)
+    notes = [
+        f"images of {side} without a label train as unlabelled ones: {count:,}"
+        for side in ("val", "test")
+        if (count := int(np.count_nonzero(hidden & (pool.split == side))))
+    ]
+    split = np.where(hidden & np.isin(pool.split, ("val", "test")), "train", pool.split)
+    return replace(pool, split=split, notes=(*pool.notes, *notes))
+
+
+def _without_late_copies(pool: Pool, keys: Rows) -> Pool:
+    """The pool without the labels that a label store gives to copies of images that are measured
+    on; a note about such copies whose label is the folder's."""
+    measured = np.isin(pool.split, ("val", "test")) & (pool.label >= 0)
+    learnt = (pool.split == "train") & (pool.label >= 0)
+    copies = learnt & np.isin(keys, keys[measured])
+    pool = pool.without_labels(copies & (_own(pool) < 0))
+    rows = np.flatnonzero(copies & (_own(pool) >= 0))
+    if not len(rows):
+        return pool
+    told = (
+        "labelled training images that are copies of validation or test images, so that these look "
+        f"easier than new ones: {len(rows):,} ({_first(pool, rows)}); see `fewlabels check`"
+    )
+    return replace(pool, notes=(*pool.notes, told))
+
+
 def _left_out(pool: Pool, rows: Rows) -> str:
     return (
         "unlabelled copies of validation or test images, or of their groups, are not learnt from: "
-        f"{len(rows):,} ({pool.source.name(int(rows[0]))}{', …' if len(rows) > 1 else ''})"
+        f"{len(rows):,} ({_first(pool, rows)})"
     )
+
+
+def _first(pool: Pool, rows: Rows) -> str:
+    return pool.source.name(int(rows[0])) + (", …" if len(rows) > 1 else "")
 
 
 def uses_of(data: Data) -> Uses:
