@@ -518,7 +518,7 @@ def _execute(
     try:
         with process.recorded(folder), _together(started):
             context = _context(started, folder, events, clock)
-            if started.begun is None:
+            if read_uses(folder) is None:
                 uses_of(context.data).write(folder)
             chosen = registry.run(context)
             for each in chosen.inside:
@@ -621,7 +621,7 @@ class Started:
     fabric: Fabric  # the device to train on
     earlier: tuple[Earlier, ...] = ()
     form: str = ""  # a line about the precision that was found to be fast
-    begun: Uses | None = None  # what a run that goes on began with
+    begun: Uses | None = None  # what each image is used for, where that was decided before
 
 
 def _together(started: Started) -> AbstractContextManager[None]:
@@ -698,13 +698,15 @@ def _command(call: str) -> str:
 def _start(config: Config, pool: Pool, begun: Uses | None = None) -> Started:
     """The settings in full, the model that training starts from, the device to train on.
 
-    With the same seed the model is the same. `begun`: what the run that goes on began with.
+    With the same seed the model is the same. `begun`: what a run that goes on began with.
     UserError where nothing can be learnt.
     """
     if config.log is not None:
         need_tensorboard()
     if config.images is not None:
         pool = pool.with_unlabelled(scan_images(config.images))
+    if begun is None:
+        begun = _split_of_first(config, pool)
     if begun is not None:
         pool = begun.over(pool, every_label=config.labels_per_class is None)
     if pool.lacks:
@@ -743,6 +745,22 @@ def _start(config: Config, pool: Pool, begun: Uses | None = None) -> Started:
         self_train.need_students(resolved, classes)
     resolved, form = decided(resolved, built.model, classes, fabric.device)
     return Started(resolved, pool, built, fabric_of(resolved), earlier, form, begun)
+
+
+def _split_of_first(config: Config, pool: Pool) -> Uses | None:
+    """How the first of the runs that `config.runs` names used these images, if they are the same:
+    what its model has learnt from must not judge another that was made of it."""
+    first = Path(config.runs[0]) if config.runs else None
+    if first is None or not (first / "config.yaml").is_file():
+        return None
+    folder = RunFolder.open(first)
+    known, mine = folder.read_config(), config.to_dict() | {"data": _named(pool)}
+    if any(
+        known.get(name) != mine[name] for name in ("data", "images", "seed", "labels_per_class")
+    ):
+        return None
+    used = read_uses(folder)
+    return used if used is not None and used.has_images_of(pool) else None
 
 
 def _earlier(run: Path) -> Earlier:

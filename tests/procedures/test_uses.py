@@ -7,14 +7,19 @@ import sys
 import time
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from conftest import Paint
 
+import fewlabels as fl
+from fewlabels import api
 from fewlabels.errors import UserError
 from fewlabels.pool import Pool
 from fewlabels.pool.pool import assemble
 from fewlabels.pool.source import Encoded
+from fewlabels.procedures import prepare
 from fewlabels.procedures.uses import HELD_OUT, LABELLED, UNLABELLED, Uses, read_uses
 from fewlabels.training.folder import RunFolder
 
@@ -23,6 +28,7 @@ import sys
 from pathlib import Path
 from itertools import count
 import numpy as np
+from fewlabels.procedures import prepare
 from fewlabels.procedures.uses import Uses
 from fewlabels.training.folder import RunFolder
 n = 20_000
@@ -103,6 +109,27 @@ def test_images_that_came_or_went_are_named() -> None:
         uses.need_same_images(pool_of("abc", ["x", "y", ""]), ("0", "9", "2"))
     with pytest.raises(UserError, match=r"1 there more than once \(b\)"):
         uses.over(pool_of("abcb", ["x", "y", "", ""]), every_label=True)
+
+
+def test_a_student_keeps_the_split_of_its_teacher(
+    tmp_path: Path, paint: Paint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also at another image size, at which other pictures may look nearly the same."""
+    for kind, name in enumerate(("above", "below")):
+        paint(tmp_path / "photos" / name, kind, 12)
+    small: dict[str, Any] = {"steps": 2, "batch_size": 4, "weights": "none"}
+    data = tmp_path / "photos"
+    teacher = fl.train(data, out=tmp_path / "teacher", method="supervised", img_size=16, **small)
+    used = (teacher.path / "splits.parquet").read_bytes()
+    monkeypatch.setattr(prepare, "near_duplicates", None)  # it is not asked
+    student = api.distill(teacher, model="lenet5", out=tmp_path / "student", img_size=32, **small)
+    assert (student.path / "splits.parquet").read_bytes() == used
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="it was split otherwise"):
+        api.distill(teacher, model="lenet5", out=tmp_path / "other", img_size=32, seed=5, **small)
+    paint(data / "above", 0, 14)  # other images: it is drawn anew
+    with pytest.raises(UserError, match="before images came or went"):
+        api.distill(teacher, model="lenet5", out=tmp_path / "other", **small)
 
 
 def test_a_kill_leaves_all_or_nothing(tmp_path: Path) -> None:

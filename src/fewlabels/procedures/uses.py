@@ -1,6 +1,6 @@
 """What each image of a run is for: decided when the run begins, kept in `splits.parquet`, and read
 where it goes on. So a run ends with the labels and splits that it began with, whatever is labelled
-meanwhile."""
+meanwhile. A run that is made of others on the same images, a student, an ensemble, reads it too."""
 
 from dataclasses import dataclass, replace
 
@@ -93,6 +93,10 @@ class Uses:
             f"labels have changed since the run began: {told}; it goes on with those that it began "
             "with, a new run learns from the new ones"
         )
+
+    def has_images_of(self, pool: Pool) -> bool:
+        """Whether they have the same names, in any order."""
+        return sorted(self.name) == sorted(pool.source.name(row) for row in range(len(pool)))
 
     def need_same_images(self, pool: Pool, digest: tuple[str, ...]) -> None:
         """UserError where images have another content than when the run began."""
