@@ -51,8 +51,8 @@ class Earlier:
         if seen:
             raise UserError(
                 f"--run {self.name}: has learnt from {seen:,} of the {len(judges):,} images that "
-                "this run is judged on: it was split otherwise, with another --seed or before images "
-                "came or went. Give the same, or DATA with test images of its own"
+                "this run is judged on: it was split otherwise, with another --seed or before "
+                "images came or went. Give the same, or DATA with test images of its own"
             )
 
 
