@@ -325,3 +325,9 @@ def test_several_labels_an_image(tmp_path: Path) -> None:
     pool = Pool.scan(f"hf:{tmp_path}/set", to_train=False)
     assert pool.task == "multi"
     assert [pool.label_text(row) for row in range(3)] == ["ant|zebra", "ant", "|"]
+
+
+def test_a_class_with_a_bar_in_its_name_is_told(tmp_path: Path) -> None:
+    kinds = {"label": {"names": ["a|b", "c"], "_type": "ClassLabel"}}
+    shard(tmp_path / "set/train.parquet", 0, {"label": [0, 1]}, kinds)
+    assert "the column 'label' has a class 'a|b', but | stands" in user_error(f"hf:{tmp_path}/set")

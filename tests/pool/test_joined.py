@@ -259,6 +259,17 @@ def test_one_place_with_several_labels_an_image_makes_all_so(tmp_path: Path) -> 
     assert [pool.label_text(row) for row in range(4)] == ["ant", "ant|bee", "|", ""]
 
 
+def test_a_class_with_a_bar_beside_several_labels_is_told(tmp_path: Path) -> None:
+    write(tmp_path / "photos/a|b/a.png", b"a")
+    write(tmp_path / "more/c/c.png", b"c")
+    write(tmp_path / "b.png", b"b")
+    table = write(tmp_path / "t.csv", b"image,label\nb.png,ant|bee\n")
+    with pytest.raises(UserError, match=r"photos has a class 'a\|b', but \| stands between"):
+        Pool.scan([tmp_path / "photos", table], to_train=False)
+    pool = Pool.scan([tmp_path / "photos", tmp_path / "more"], to_train=False)
+    assert pool.classes == ("a|b", "c")
+
+
 def test_classes_and_numbers_cannot_be_joined(tmp_path: Path) -> None:
     write(tmp_path / "photos/ant/a.png", b"a")
     write(tmp_path / "b.png", b"b")

@@ -92,6 +92,36 @@ def test_minus_one_is_unlabelled(folder: Path, kind: str) -> None:
     assert pool.notes == ()
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet", "parquet of text"])
+def test_whole_numbers_beside_blanks(folder: Path, kind: str) -> None:
+    """As pandas writes a column of integers with gaps: all are floats."""
+
+    def scan(labels: list[float | None], task: str | None = None) -> Pool:
+        images = [f"../{name}.png" for name in "abcdef"[: len(labels)]]
+        texts = ["" if label is None else str(label) for label in labels]
+        if kind == "csv":
+            lines = [f"{image},{text}" for image, text in zip(images, texts, strict=True)]
+            path = csv_file(folder, "\n".join(["image,label", *lines]))
+        else:
+            path = folder / "labels.parquet"
+            column = labels if kind == "parquet" else texts
+            pq.write_table(pa.table({"image": images, "label": column}), path)
+        return Pool.scan(path, to_train=False, task=task)
+
+    pool = scan([0.0, -1.0, 10.0, None, 2.0])
+    assert (pool.classes, pool.label.tolist()) == (("0", "2", "10"), [0, -1, 2, -1, 1])
+    assert pool.notes[0].startswith("-1 is read as unlabelled (1 images)")
+    pool = scan([0.0, -1.0, None], "regression")
+    assert pool.target is not None
+    np.testing.assert_array_equal(pool.target[:, 0], [0, -1, np.nan])
+
+
+def test_other_names_with_a_point_stay(folder: Path) -> None:
+    text = "image,label\n../a.png,1.0\n../b.png,2.5\n../c.png,v3.0\n"
+    pool = Pool.scan(csv_file(folder, text), to_train=False)
+    assert pool.classes == ("1.0", "2.5", "v3.0")
+
+
 def test_minus_one_among_declared_names(folder: Path) -> None:
     def scan(names: list[str], labels: list[int]) -> Pool:
         images = [f"../{name}.png" for name in "abcdef"[: len(labels)]]

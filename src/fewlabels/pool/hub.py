@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from fewlabels.errors import UserError, one_line
 from fewlabels.pool import address
-from fewlabels.pool.labels import BAR
+from fewlabels.pool.labels import BAR, need_no_bar
 from fewlabels.pool.pool import SPLIT_NAMES, UNLABELLED_NAMES, Pool, Skipped, assemble
 from fewlabels.pool.source import Joined
-from fewlabels.pool.table import number_groups, sides, without_hidden
+from fewlabels.pool.table import as_meant, number_groups, sides
 from fewlabels.pool.texts import Texts, as_texts, told
 
 FORM = "hf:<id>[:config][@revision]"
@@ -70,7 +70,7 @@ def scan(data: str, task: str | None = None) -> Pool:
     if away:
         notes += (f"{data}: as it was downloaded before; {away}",)
     if label and not _class_names(features[label]):
-        text, hidden = without_hidden(text, task)
+        text, hidden = as_meant(text, task)
         notes += hidden
     return assemble(
         data,
@@ -231,6 +231,7 @@ def _labels(data: str, split: Any, column: str) -> list[str]:
     """Labels as text [N]; "" where one is null, and where names are declared also where one is -1;
     a bar after each of several."""
     names = _class_names(split.features[column])
+    need_no_bar(f"{data}: the column {column!r}", names)
     if not names:
         try:
             return _texts(split, column)

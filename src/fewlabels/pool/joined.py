@@ -11,6 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from fewlabels.errors import UserError
+from fewlabels.pool.labels import need_no_bar
 from fewlabels.pool.pool import MULTI, REGRESSION, SINGLE, Pool, Skipped, assemble
 from fewlabels.pool.source import Files, Joined, ParquetImages, Source, Subset
 
@@ -81,6 +82,10 @@ def _task(pools: Sequence[Pool]) -> str:
     if REGRESSION in tasks and len(tasks) > 1:
         told = " and ".join(f"{task} ({origin})" for task, origin in tasks.items())
         raise UserError(f"labels of different kinds cannot be joined: {told}")
+    if MULTI in tasks:
+        for pool in pools:
+            if pool.task == SINGLE:
+                need_no_bar(pool.origin, pool.classes)
     return next((task for task in (MULTI, REGRESSION) if task in tasks), SINGLE)
 
 

@@ -1,7 +1,7 @@
 """What labels say: one class an image, several, or numbers."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,6 +102,15 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         return float("nan")
+
+
+def need_no_bar(owner: str, names: Iterable[str]) -> None:
+    """UserError where a class has a bar in its name; `owner`, whose it is, begins the line."""
+    for name in names:
+        if BAR in name:
+            raise UserError(
+                f"{owner} has a class {name!r}, but {BAR} stands between labels; rename it"
+            )
 
 
 def says_no_class(name: str) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from fewlabels.errors import UserError, one_line
 from fewlabels.pool.columns import ALSO, Columns, find_columns
 from fewlabels.pool.folder import Listing, unread_format
-from fewlabels.pool.labels import BAR
+from fewlabels.pool.labels import need_no_bar
 from fewlabels.pool.pool import (
     REGRESSION,
     SPLIT_NAMES,
@@ -22,7 +22,7 @@ from fewlabels.pool.pool import (
 )
 from fewlabels.pool.remote_file import RemoteFile, RemoteFolder
 from fewlabels.pool.source import ParquetImages, open_parquet
-from fewlabels.pool.table import Rows, from_rows, listed, number_groups, sides, without_hidden
+from fewlabels.pool.table import Rows, as_meant, from_rows, listed, number_groups, sides
 from fewlabels.pool.texts import TEXT, Texts, is_list, repeated, starts, told
 
 
@@ -129,7 +129,7 @@ def _scan_images(
         return at if len(files) == 1 else f"{list(files)[number]}: {at}"
 
     label = pa.concat_arrays(labels)
-    label, hidden = (label, ()) if declared else without_hidden(label, task)
+    label, hidden = (label, ()) if declared else as_meant(label, task)
     side = sides(pa.concat_arrays(splits), label, lambda row: f"{origin}: {place(row)}")
     return assemble(
         origin,
@@ -254,13 +254,9 @@ def class_names(file: Path | RemoteFile, schema: Any, label: str) -> list[str] |
         names = [names[key] for key in sorted(names, key=int)]
     if not isinstance(names, list):
         return None
-    for name in names:
-        if BAR in str(name):
-            raise UserError(
-                f"{file}: the schema has a class {name!r}, but {BAR} stands between labels; "
-                "rename it"
-            )
-    return [str(name) for name in names]
+    names = [str(name) for name in names]
+    need_no_bar(f"{file}: the schema", names)
+    return names
 
 
 def _path_rows(
@@ -269,7 +265,7 @@ def _path_rows(
     columns = find_columns(path, schema.names, wanted)
     table = _read(path, list(columns.name.values()))
     texts, named = _texts(path, table, columns, task)
-    texts["label"], hidden = (texts["label"], ()) if named else without_hidden(texts["label"], task)
+    texts["label"], hidden = (texts["label"], ()) if named else as_meant(texts["label"], task)
     return Rows(
         told(table.column(columns.name["image"]).combine_chunks()),
         **texts,

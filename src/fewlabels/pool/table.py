@@ -45,7 +45,7 @@ def scan_csv(path: Path, task: str | None = None) -> Pool:
     Commas, semicolons or tabs separate, whichever makes a column of images.
     """
     rows = read_csv(path)
-    label, told = without_hidden(rows.label, task)
+    label, told = as_meant(rows.label, task)
     return from_rows(path, replace(rows, label=label, notes=(*rows.notes, *told)), task)
 
 
@@ -187,15 +187,20 @@ def _found(path: Path, rows: Rows) -> tuple[Any, Places, NDArray[np.bool_], tupl
     return image, at, exist(at), (told,)
 
 
-def without_hidden(label: Any, task: str | None) -> tuple[Any, tuple[str, ...]]:
-    """Labels as arrow texts [N], "" where they are -1, and a note about it.
+def as_meant(label: Any, task: str | None) -> tuple[Any, tuple[str, ...]]:
+    """Labels as arrow texts [N], "" where they are -1, and a note about it. Where all are whole
+    numbers that end in `.0` (integers beside blanks, as pandas writes them), they are integers.
 
     So the hub's test splits and scikit-learn write unlabelled. Beside 1 alone, -1 is a class; and
     it is a number like others where numbers are asked for. Not for labels whose names are declared.
     """
+    if task == REGRESSION:
+        return label, ()
+    if pc.all(pc.match_substring_regex(label, r"^(-?[0-9]+\.0)?$")).as_py():
+        label = pc.replace_substring(label, ".0", "")
     hidden = pc.equal(label, HIDDEN)
     count = pc.sum(hidden).as_py() or 0
-    if task == REGRESSION or not count:
+    if not count:
         return label, ()
     if set(pc.unique(label).to_pylist()) - {HIDDEN, ""} == {"1"}:
         return label, ()
