@@ -206,6 +206,10 @@ def user_error(url: str) -> str:
 
 def test_user_errors(tmp_path: Path, folder: Path) -> None:
     assert "Protocol not known: nowhere" in user_error("nowhere://bucket/set")
+    for url in ("zip://x", "tar://x", "reference://x", "dir://x", "simplecache://x"):
+        assert "cannot be opened" in user_error(url)  # fsspec raises whatever it likes
+    for url in ("ftp://", "ftp://host.invalid/x.parquet"):
+        assert "FTP is not read; download the files first" in user_error(url)
     assert "no such file or folder" in user_error("memory://no/bucket")
     assert "no such file or folder" in user_error(f"watched://{tmp_path}/x.parquet")
     (tmp_path / "photos").mkdir()

@@ -62,12 +62,16 @@ def _file_system(url: str) -> tuple[Any, str]:
     """The fsspec file system, and the path in it. UserError where there is none such."""
     from fsspec.core import url_to_fs
 
+    if url.startswith("ftp://"):  # of an address that is wrong, fsspec tells with a traceback
+        raise UserError(f"{url}: FTP is not read; download the files first")
     try:
         fs, path = url_to_fs(url)
     except ImportError as error:  # the message names the package to install
         raise UserError(f"{url}: {one_line(error)}") from None
-    except ValueError as error:
-        raise UserError(f"{url}: {one_line(error)}; write s3://, gs://, https://, …") from None
+    except Exception as error:  # each file system has errors of its own
+        raise UserError(
+            f"{url}: cannot be opened ({one_line(error)}); write s3://…, gs://…, https://…"
+        ) from None
     return fs, path
 
 
