@@ -6,6 +6,7 @@ import json
 import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,27 @@ def test_the_command_line_is_silent(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["images"] == 2
     with pytest.warns(UserWarning, match="296 had too many entries"):
         Image.open(tmp_path / "a.tif").load()
+
+
+def bomb() -> bytes:
+    """The beginning of a PNG of 100 megapixels."""
+    size = struct.pack(">IIBBBBB", 10_000, 10_000, 8, 2, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n"
+    for name, content in ((b"IHDR", size), (b"IDAT", b"x")):
+        checksum = zlib.crc32(name + content)
+        data += struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum)
+    return data
+
+
+def test_a_bomb_is_told_once(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(bomb())
+    (tmp_path / "b.tif").write_bytes(damaged_tags())
+    command = [sys.executable, "-c", "from fewlabels.cli import main; main()", "check", "--json"]
+    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "PNG of 10000x10000" in done.stdout
+    with pytest.warns(Image.DecompressionBombWarning):
+        Image.open(tmp_path / "a.png")
 
 
 def test_nothing_global_is_changed_by_an_import() -> None:

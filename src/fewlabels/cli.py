@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from fewlabels.training.progress import progress_on
 
 if TYPE_CHECKING:
     from fewlabels.api import Run
+    from fewlabels.pool.pool import Skipped
 
 CLOCK = Clock()  # a time limit counts from here
 
@@ -543,10 +545,7 @@ def predict(
     finally:
         with suppress(OSError):
             fresh.unlink(missing_ok=True)
-    for item in found.skipped[:5]:
-        console.print(f"left out: {item.name} ({item.reason})", markup=False, soft_wrap=True)
-    if len(found.skipped) > 5:
-        console.print(f"left out: {len(found.skipped) - 5:,} more, which check lists")
+    _left_out(found.skipped, console)
     strange = f"; {counts['unknown']:,} look unknown" if counts["unknown"] else ""
     unread = f"; {counts['failed']:,} could not be read, see the column error"
     notes = strange + (unread if counts["failed"] else "")
@@ -590,8 +589,7 @@ def explain(
             device=device,
             progress=show,
         )
-    for item in found.skipped:
-        console.print(f"left out: {item.name} ({item.reason})", markup=False, soft_wrap=True)
+    _left_out(found.skipped, console)
     more = "; there are more: --images N" if found.more else ""
     count = len(found.explanation.images)
     console.print(f"{found.path}: {count} images{more}", markup=False, soft_wrap=True)
@@ -952,6 +950,14 @@ def _console() -> Console:
     return Console(highlight=False)
 
 
+def _left_out(skipped: Sequence["Skipped"], console: Console) -> None:
+    """The first few, and how many more."""
+    for item in skipped[:5]:
+        console.print(f"left out: {item.name} ({item.reason})", markup=False, soft_wrap=True)
+    if len(skipped) > 5:
+        console.print(f"left out: {len(skipped) - 5:,} more, which check lists")
+
+
 def _merge(recipe: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """The recipe, with what the command line says in its place; a time limit replaces steps."""
     limits = {"time_limit", "epochs", "steps"}
@@ -973,9 +979,11 @@ def main() -> NoReturn:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         if hasattr(signal, "SIGCONT"):
             signal.signal(signal.SIGCONT, continued)
-    # Damaged tags of TIFF and EXIF, which cameras write often, would make a line each. The filters
-    # are those of the whole process: here it is ours, where images are decoded it may be a user's.
+    # Damaged tags of TIFF and EXIF, which cameras write often, would make a line each, and so would
+    # images of more than 89 megapixels, for which `pixels.decode` has limits of its own. Filters are
+    # those of the whole process: here it is ours, where images are decoded it may be a user's.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
+    warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"PIL\.Image$")
     try:
         code = app(standalone_mode=False) or 0  # typer returns 130 for an interrupt
     except UserError as error:

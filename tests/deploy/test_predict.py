@@ -62,6 +62,19 @@ def test_find(tmp_path: Path) -> None:
     assert named() == []
 
 
+def test_what_is_left_out_of_a_folder_is_told(tmp_path: Path) -> None:
+    inside = tmp_path / "in"
+    draw(inside / "1.png")
+    draw(tmp_path / "out" / "2.png")
+    (inside / "shard.parquet").write_bytes(b"PAR1")
+    (inside / "link").symlink_to(tmp_path / "out")
+    found = find([inside])
+    assert [Path(name).name for name, _ in found.images] == ["1.png"]
+    reasons = {item.name: item.reason for item in found.skipped}
+    assert reasons["link"] == "a link that leads out of the folder"
+    assert reasons["shard.parquet"].startswith("not an image format that is read")
+
+
 def test_find_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     draw(tmp_path / "here" / "1.png")
     monkeypatch.chdir(tmp_path)

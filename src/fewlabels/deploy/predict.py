@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from fewlabels.deploy.classifier import Classifier, Picture, Prediction
 from fewlabels.errors import UserError
 from fewlabels.pool import shards, table
-from fewlabels.pool.folder import walk
+from fewlabels.pool.folder import unread_format, walk
 from fewlabels.pool.pool import SINGLE, Pool, Skipped, is_path
 from fewlabels.pool.source import Source
 
@@ -50,7 +50,9 @@ def _found(data: str | Path) -> Found:
     if path.is_dir():
         inside = walk(path)
         if inside.images:
-            return Found((str(path / name), path / name) for name in inside.images)
+            others = (Skipped(name, unread_format(name)) for name in inside.others)
+            images = ((str(path / name), path / name) for name in inside.images)
+            return Found(images, (*inside.skipped, *others))
         if any(name.lower().endswith(".parquet") for name in inside.others):
             return _scanned(path)
         raise UserError(f"{path}: no images in this folder")
