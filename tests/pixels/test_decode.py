@@ -536,3 +536,13 @@ def test_a_run_of_fill_bytes_is_refused_at_once() -> None:
     """As an erased part of a memory card; libjpeg and Pillow walk through it byte by byte."""
     with pytest.raises(Unreadable, match="nothing but fill bytes"):
         decode(b"\xff\xd8" + b"\xff" * 20_000_000 + b"\xff\xd9")
+    segment = b"\xff\xe1\0\x06ab\xff\xd9"  # it is not the end that stands in there
+    for start in (b"\xff\xd8", b"\xff\xd8" + segment):
+        with pytest.raises(Unreadable, match="JPEG"):
+            decode(start + b"\xff" * 20_000_000)
+
+
+def test_fill_bytes_behind_the_end_do_no_harm() -> None:
+    whole = encoded(Image.new("RGB", (20, 20), (200, 10, 10)), "JPEG")
+    for fill in (b"\xff", b"\0"):
+        assert pixel(whole + fill * 20_000_000) == pixel(whole)

@@ -150,7 +150,9 @@ def _pixels(data: bytes, size: int = 0) -> tuple[Pixels, bytes]:
             raise Unreadable(f"{other}; formats read: {', '.join(FORMATS)}")
         raise Unreadable("not an image, or damaged at its start")
     if kind == "JPEG" and FILL in data:
-        raise Unreadable("JPEG that is damaged: a part of it is nothing but fill bytes")
+        data = data[: data.rfind(jpeg.END) + len(jpeg.END)]  # behind its end they do no harm
+        if FILL in data:
+            raise Unreadable("JPEG that is damaged: a part of it is nothing but fill bytes")
     try:
         if kind == "JPEG" and (found := _by_turbo(data, size)) is not None:
             return found
