@@ -980,8 +980,8 @@ def main() -> NoReturn:
         if hasattr(signal, "SIGCONT"):
             signal.signal(signal.SIGCONT, continued)
     # Damaged tags of TIFF and EXIF, which cameras write often, would make a line each, and so would
-    # images of more than 89 megapixels, for which `pixels.decode` has limits of its own. Filters are
-    # those of the whole process: here it is ours, where images are decoded it may be a user's.
+    # images of more than 89 megapixels; `pixels.decode` has limits of its own. The filters are of
+    # the whole process: here it is ours, where images are decoded it may be a user's.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
     warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"PIL\.Image$")
     try:
