@@ -54,7 +54,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from fewlabels.augment.policy import Policy
 from fewlabels.augment.views import Augmenter, compile_kernel
-from fewlabels.pixels import cache
+from fewlabels.pixels import cache, decoded
 from fewlabels.pixels.loader import Stream, prefetch
 from fewlabels.pixels.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from fewlabels.pool.source import Files
@@ -363,7 +363,7 @@ def loaded_pairs(pairs: Pairs) -> Making:
         yield len(weak)
 
 
-def our_pairs(images: Pixels, size: int) -> Making:
+def our_pairs(images: decoded.Pixels, size: int) -> Making:
     """By threads, into memory that is used again: as training does it."""
     augment = Augmenter(images, Preprocess(size), np.zeros(3), seed=0)
     stream = Stream(np.arange(len(images)), seed=0, name=0)

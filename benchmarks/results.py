@@ -213,8 +213,8 @@ def main() -> None:
             done.result()
     finally:
         workers.shutdown(cancel_futures=True)
-        missing = len(cells()) - len(rows)
-        note = f"**{missing} of {len(cells())} runs are still to come.**" if missing else ""
+        left = len(cells()) - len(rows)
+        note = f"**{left} of {len(cells())} runs are still to come.**" if left else ""
         results_pages.write(list(rows.values()), note, DOCS, list(POOLS), BEST, NOISE)
 
 

@@ -88,19 +88,18 @@ def main() -> None:
     if arguments.jobs > 1:
         os.environ["OMP_NUM_THREADS"] = "1"
 
-    tasks = []
+    tasks: list[tuple[str, str, str, str, int]] = []
     for way in arguments.ways:
         for text in arguments.data:
             name, _, rest = text.partition("=")
             path, _, per_class = rest.partition(":")
             tasks += [(way, name, path, per_class, seed) for seed in range(arguments.seeds)]
+
+    def one(task: tuple[str, str, str, str, int]) -> dict[str, Any]:
+        return cell(arguments.out, *task, arguments.model, arguments.time_limit)
+
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        results = list(
-            pool.map(
-                lambda task: cell(arguments.out, *task, arguments.model, arguments.time_limit),
-                tasks,
-            )
-        )
+        results = list(pool.map(one, tasks))
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for (way, name, *_), result in zip(tasks, results, strict=True):
         found.setdefault((way, name), []).append(result)

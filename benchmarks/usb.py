@@ -42,6 +42,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from fewlabels.augment.views import compile_kernel
 from fewlabels.pixels import cache
@@ -114,7 +115,7 @@ def watched(command: list[str], file: Path, log: Path, limit: float) -> list[Row
     return rows
 
 
-def read(told: dict[str, float], since_start: float) -> list[Row]:
+def read(told: dict[str, Any], since_start: float) -> list[Row]:
     """A line of metrics.jsonl, or of usb_fixmatch.py; none for a stage before the method."""
     if "val_accuracy" in told:
         if told["stage"] != "fixmatch":
@@ -154,8 +155,10 @@ def measured(cell: Cell, pool: Path, home: Path, steps_per_second: float) -> Cel
     last = rows[-1]
     rate = last.step / last.training
     best = max(row.accuracy for row in rows)
-    told = asdict(cell) | found | {"steps": last.step, "steps_per_second": rate, "best": best}
-    return Cell(**{n: round(v, 4) if isinstance(v, float) else v for n, v in told.items()})
+    told: dict[str, Any] = asdict(cell) | found
+    told |= {"steps": last.step, "steps_per_second": rate, "best": best}
+    told = {n: round(v, 4) if isinstance(v, float) else v for n, v in told.items()}
+    return Cell(**told)
 
 
 def as_pool(split: Path, out: Path) -> Path:
@@ -177,7 +180,7 @@ def kept(file: Path) -> dict[tuple[str, str, float, int, int], Cell]:
     """The cells that are done, by key."""
     if not file.exists():
         return {}
-    kinds = {about.name: type(about.default) for about in fields(Cell)[5:]}
+    kinds: dict[str, type] = {about.name: type(about.default) for about in fields(Cell)[5:]}
     kinds |= {"system": str, "draw": str, "budget": float, "threads": int, "workers": int}
     with file.open(newline="") as lines:
         cells = [Cell(**{n: kinds[n](v) for n, v in row.items()}) for row in csv.DictReader(lines)]
@@ -209,14 +212,14 @@ def told(cells: Sequence[Cell], draws: int) -> None:
         ]
         print(f"{system:10} {budget:5.0f} s  {speed:7.2f}  {best:6.1%}  {'  '.join(times)}")
     for name in ("to_90", "to_95", "training_90", "training_95"):
-        times = {}
+        reached = {}
         for system in (OURS, THEIRS):
             of = {b: [getattr(c, name) for c in some] for (s, b), some in by.items() if s == system}
             whole = [statistics.mean(t) for t in of.values() if all(t) and len(t) == draws]
             # where not all get there, those that do not need their budget at least
             least = [statistics.mean(t or b for t in ts) for b, ts in of.items()]
-            times[system] = (min(whole), "") if whole else (min(least), "> ")
-        (ours, not_ours), (theirs, not_theirs) = times[OURS], times[THEIRS]
+            reached[system] = (min(whole), "") if whole else (min(least), "> ")
+        (ours, not_ours), (theirs, not_theirs) = reached[OURS], reached[THEIRS]
         if not_ours:
             print(f"{name}: ours does not get there in all draws")
             continue
