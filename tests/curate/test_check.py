@@ -164,7 +164,15 @@ def test_copies_within_test_do_not_leak_and_exact_ones_are_not_compared_again() 
     assert len(found.duplicates[0]) == 200
     assert found.leaking == {}
     assert not found.leaky
-    assert [told for told in seen if told[0] == "comparing"] == [("comparing", 1, 1)]
+    assert [told for told in seen if told[0] != "reading"] == [("comparing", 1, 1)]
+
+
+def test_progress_has_a_word_for_each_scale() -> None:
+    seen: list[tuple[str, int, int]] = []
+    two = (("a", encoded(scene(0))), ("b", encoded(scene(0).resize((50, 50)))))
+    pool = made(*((name, blob, "train", "cat") for name, blob in two))
+    check(pool, progress=lambda *told: seen.append(told))
+    assert seen[-2:] == [("comparing", 1, 1), ("looking closer", 1, 1)]
 
 
 def test_nothing_readable() -> None:

@@ -46,7 +46,7 @@ def test_strict_is_about_groups_in_several_splits_too(
     assert call(monkeypatch, "check", table) == 0
     said = capsys.readouterr().out
     assert "Groups stand in several splits" in said
-    assert "train/dog/0.png (train, dog) = test/dog/0.png (test, dog)" in said
+    assert "train/dog/0.png (train, dog), test/dog/0.png (test, dog)" in said
 
 
 def test_page_and_json(

@@ -100,17 +100,20 @@ class Checked:
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """What is kept of the pixels, for a page: class means, and where a name's image is."""
+    """What is kept of the images: class means and where a name's image is, for a page, and what
+    they are known by."""
 
     means: dict[str, NDArray[np.uint8]]  # class -> [MEAN_SIDE, MEAN_SIDE, 3]
     row: dict[str, int]
+    digest: tuple[str, ...]  # of each image's bytes, "" where they cannot be read
 
 
 @dataclass(frozen=True, eq=False)
 class _Read:
-    """One image, or why there is none."""
+    """One image, or why there is none; both digests are "" where it cannot be read."""
 
-    digest: str  # of the picture; of the bytes, where they are no picture; "" = cannot be read
+    digest: str  # of the picture; of the bytes, where they are no picture
+    content: str  # of the bytes
     reason: str = ""
     size: tuple[int, int] = (0, 0)
     grey: NDArray[np.uint8] | None = None
@@ -130,6 +133,7 @@ def check(
     count = len(pool)
     unreadable: list[Skipped] = []
     digests: list[str] = []
+    contents: list[str] = []
     sizes = np.zeros((count, 2), np.int64)
     grey = np.zeros((count, perceptual.SIDE, perceptual.SIDE), np.uint8)
     features = np.zeros((count, CELLS * CELLS * 4), np.uint8)
@@ -138,6 +142,7 @@ def check(
     number = np.zeros(len(pool.classes), np.int64)
     for row, read in enumerate(each(lambda row: _read(pool, row), count, workers)):
         digests.append(read.digest)
+        contents.append(read.content)
         if read.grey is None or read.colour is None:
             unreadable.append(Skipped(pool.source.name(row), read.reason))
         else:
@@ -181,7 +186,8 @@ def check(
         for i, name in enumerate(pool.classes)
         if number[i]
     }
-    return checked, Pictures(means, {pool.source.name(row): row for row in range(count)})
+    row_of = {pool.source.name(row): row for row in range(count)}
+    return checked, Pictures(means, row_of, tuple(contents))
 
 
 def classes_of(pool: Pool, row: int) -> NDArray[np.int64]:
@@ -208,17 +214,17 @@ def _read(pool: Pool, row: int) -> _Read:
     try:
         data = pool.source.read(row)
     except OSError as error:
-        return _Read("", " ".join((error.strerror or str(error)).split()))
+        return _Read("", "", " ".join((error.strerror or str(error)).split()))
+    content = content_digest(data)
     try:
         picture = decode(data)
     except Exception as error:  # whatever a decoder may raise is the reason that we report
-        return _Read(content_digest(data), one_line(error))
+        return _Read(content, content, one_line(error))
     digest = hashlib.sha256(f"{picture.width} {picture.height} ".encode())
     digest.update(picture.tobytes())
     colour = picture.resize((MEAN_SIDE, MEAN_SIDE), Image.Resampling.BILINEAR, reducing_gap=3)
-    return _Read(
-        digest.hexdigest(), "", picture.size, perceptual.small(picture), np.asarray(colour)
-    )
+    grey = perceptual.small(picture)
+    return _Read(digest.hexdigest(), content, "", picture.size, grey, np.asarray(colour))
 
 
 def _features(colour: NDArray[np.uint8], grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -250,7 +256,7 @@ def _near(
         *(grey, compared, chosen),
         mirror=pool.mirror,
         workers=workers,
-        progress=lambda done, of: show("comparing", done, of),
+        progress=show,
     )
     same_picture = [(group[0], row) for group in exact for row in group[1:]]
     links = np.concatenate([found.pairs, np.array(same_picture, np.int64).reshape(-1, 2)])

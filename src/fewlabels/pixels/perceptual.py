@@ -25,6 +25,8 @@ from PIL import Image
 
 from fewlabels.pool.threads import THREADS, each
 
+Progress = Callable[[str, int, int], None]  # (what, done, total)
+
 SIDE = 32  # of the grey pictures that are compared
 LEAST = 16  # pixels that the shorter side must have
 BLANK = 3.0  # levels of 255: a standard deviation below which a picture shows nothing
@@ -103,15 +105,15 @@ def pairs(
     most: int = 200,
     mirror: bool = True,
     workers: int = THREADS,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Found:
     """Near duplicates among N pictures, of which at least one is an anchor.
 
     `among` and `anchors` are masks [N], by default of all. A pair whose rows are joined by certain
     ones may be left out. Exact copies should be: a thousand of them make half a million pairs.
     Without `mirror` a mirrored picture is another. `most`: closer looks for each picture; where
-    more are called for, only pairs that are more alike get one. `progress(done, total)` counts
-    blocks of pictures, then closer looks.
+    more are called for, only pairs that are more alike get one. `progress(what, done, total)`
+    counts blocks of pictures that are compared, then closer looks.
     """
     rows = np.flatnonzero(~blank(grey) if among is None else among & ~blank(grey))
     first = np.ones(len(rows), np.bool_) if anchors is None else anchors[rows]
@@ -128,7 +130,7 @@ def pairs(
                 part = candidates[start : start + _AT_ONCE]
                 looked.append(_looked_at(grey, rows, part, parent))
                 if progress:
-                    progress(start + len(part), len(candidates))
+                    progress("looking closer", start + len(part), len(candidates))
             found = np.concatenate(looked)
             kept = found[found[:, 2] >= _limit(found[:, 2])]
             both = np.sort(rows[kept[:, :2].astype(np.int64)], axis=1)
@@ -144,7 +146,7 @@ def _all_candidates(
     alike: float,
     may: int,
     workers: int,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
 ) -> NDArray[np.int32] | None:
     """Pairs [P, 3] whose first row is below `anchors`; None where they are more than `may`."""
 
@@ -160,7 +162,7 @@ def _all_candidates(
         if count > may:
             return None
         if progress:
-            progress(number + 1, blocks)
+            progress("comparing", number + 1, blocks)
     return np.concatenate(found)
 
 

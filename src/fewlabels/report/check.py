@@ -36,6 +36,7 @@ class Finding:
     means: str
     groups: tuple[tuple[Shown, ...], ...]
     pictures: bool = True  # False where there is nothing to be seen
+    equal: bool = True  # whether the images of a group are of one picture
 
 
 def told(checked: Checked) -> list[Finding]:
@@ -64,6 +65,7 @@ def told(checked: Checked) -> list[Finding]:
             "What belongs together, of one patient or one camera, must be on one side. "
             "Put each group into one split.",
             _copies(checked.divided),
+            equal=False,
         ),
         Finding(
             "contradictions",
@@ -190,7 +192,7 @@ def print_check(checked: Checked, console: Console) -> None:
         if finding.means:
             line(f"  {finding.means}")
         for group in finding.groups[:SHOWN]:
-            line(f"  - {in_line(group)}")
+            line(f"  - {in_line(group, finding.equal)}")
         if len(finding.groups) > SHOWN:
             line(f"  and {form.count(len(finding.groups) - SHOWN)} more (--json lists them)")
     shares = checked.balance.shares
@@ -217,10 +219,10 @@ def of_the_unlabelled(checked: Checked) -> str:
     )
 
 
-def in_line(group: Sequence[Shown]) -> str:
-    """a (train, cat) = b (test, cat) = 3 more"""
+def in_line(group: Sequence[Shown], equal: bool) -> str:
+    """a (train, cat) = b (test, cat) = 3 more; with commas where they are not equal."""
     more = [f"{form.count(len(group) - NAMED)} more"] if len(group) > NAMED else []
-    return " = ".join([*map(str, group[:NAMED]), *more])
+    return (" = " if equal else ", ").join([*map(str, group[:NAMED]), *more])
 
 
 def _copies(groups: Iterable[tuple[Copy, ...]]) -> tuple[tuple[Shown, ...], ...]:
