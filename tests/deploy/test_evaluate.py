@@ -25,6 +25,8 @@ from fewlabels.evaluate.corruptions import CORRUPTIONS, NAMES
 from fewlabels.evaluate.corruptions.scores import ALEXNET_ERROR
 from fewlabels.evaluate.unknown import Detector, Familiar
 from fewlabels.pixels.preprocess import Preprocess
+from fewlabels.pool.source import content_digest
+from fewlabels.pool.store import LabelStore, Mark, default_store
 from fewlabels.report.evaluation import print_evaluation
 from fewlabels.training.folder import RunFolder
 
@@ -121,7 +123,7 @@ def test_images_of_other_classes_are_strangers(split_folders: Path, paint: Paint
     assert "unknown" not in found  # this classifier cannot tell
     shutil.rmtree(test / "left")
     shutil.rmtree(test / "right")
-    with pytest.raises(UserError, match="none of its classes is one of the classifier's"):
+    with pytest.raises(UserError, match=r"of the classifier's \(left, right\)$"):
         evaluated(knows(), among(test), Asked(), silent)
 
 
@@ -322,6 +324,14 @@ def test_test_images_that_are_gone_or_changed_are_named(
         (gone.name, "is gone since the run"),
         (changed.name, "has changed since the run"),
     }
+    unlabelled = sorted((split_folders / "test" / "left").iterdir())[-1]
+    with LabelStore(default_store(str(split_folders))) as store:
+        store.add([Mark(content_digest(unlabelled.read_bytes()), "", "Ada", "page")])
+    judges = among(None, run.path)
+    assert len(judges.label) == 9
+    (taken_back,) = (item for item in judges.skipped if Path(item.name).name == unlabelled.name)
+    assert taken_back.reason == "has no label any more"
+    assert len(judges.skipped) == 3
     (run.path / "splits.parquet").write_bytes(b"torn")
     for data in (None, split_folders / "test"):
         with pytest.raises(UserError, match=r"splits\.parquet: is damaged"):

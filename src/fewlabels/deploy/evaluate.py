@@ -55,7 +55,7 @@ def evaluated(
     if not mine.any():
         raise UserError(
             f"{judges.origin}: none of its classes is one of the classifier's "
-            f"({', '.join(classifier.classes[:5])}, …)"
+            f"({', '.join(classifier.classes[:5])}{', …' if len(classifier.classes) > 5 else ''})"
         )
     if asked.adversarial:
         need_gradient(classifier.model)  # before anything takes minutes

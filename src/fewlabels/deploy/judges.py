@@ -63,12 +63,13 @@ def find(
     """The images of DATA that have a label, decoded at `size`: its test images, or all where it has
     none; without DATA those of the run. UserError where there are none."""
     own: dict[str, str] = {}
+    there: list[str] = []
     read = partial(cache.fingerprint, progress=partial(count, "reading"))
     if data is None:
         origin, own = _own(run)
         pool = with_stored_labels(Pool.scan(origin, to_train=False), read)
-        mine = np.array([pool.source.name(row) in own for row in range(len(pool))])
-        mine &= pool.label >= 0
+        there = [pool.source.name(row) for row in range(len(pool))]
+        mine = np.array([name in own for name in there]) & (pool.label >= 0)
     else:
         pool = with_stored_labels(Pool.scan(data, to_train=False), read)
         mine = pool.label >= 0
@@ -87,7 +88,11 @@ def find(
     learnt, names = _learnt(run), [pool.source.name(row) for row in range(len(pool))]
     changed = np.array([own.get(name, d) != d for name, d in zip(names, digest, strict=True)])
     skipped = [
-        *(Skipped(name, "is gone since the run") for name in sorted(own.keys() - set(names))),
+        *(Skipped(name, "is gone since the run") for name in sorted(own.keys() - set(there))),
+        *(
+            Skipped(name, "has no label any more")
+            for name in sorted(own.keys() & set(there) - set(names))
+        ),
         *(Skipped(names[row], "has changed since the run") for row in np.flatnonzero(changed)),
         *(
             Skipped(names[row], pixels.reason[row])

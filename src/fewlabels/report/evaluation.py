@@ -33,7 +33,7 @@ def print_evaluation(found: dict[str, Any], kept: Path | None, console: Console)
         _say(console, f"{found['data']}: ImageNet-C's own files")
     if skipped := found["skipped"]:
         first = f"{skipped[0]['name']}: {skipped[0]['reason']}"
-        _say(console, f"{len(skipped):,} could not be read, such as {first}")
+        _say(console, f"{len(skipped):,} are not counted, such as {first}")
     if "corruptions" in found:
         _corruptions(found["corruptions"], console)
     if "perturbations" in found:
