@@ -137,7 +137,8 @@ def test_the_limit_is_half_of_what_would_be_free(
     monkeypatch.setenv("FEWLABELS_CACHE_LIMIT", "2.5k")
     assert limit_of(tmp_path) == 2500
     monkeypatch.setenv("FEWLABELS_CACHE_LIMIT", "0")
-    assert made(2, tmp_path).note
+    said = "images are decoded each time they are needed, as asked: the cache's limit is 0"
+    assert made(2, tmp_path).note == said
     assert made(1, tmp_path).note == ""  # it is there
     assert limit_of(tmp_path, 10**9) == 11 * EACH  # what fits counts
     monkeypatch.setenv("FEWLABELS_CACHE_LIMIT", "1T")

@@ -167,7 +167,7 @@ def user_error(data: str) -> str:
 
 
 def test_user_errors(tmp_path: Path, repository: Path) -> None:
-    assert "names no data set" in user_error("hf:")
+    assert user_error("hf:") == "hf: names no data set"
     assert "write hf:<id>[:config][@revision]" in user_error("hf:a:b:c@")
     assert "after ? comes name=value" in user_error(f"hf:{repository}?fine")
     assert "takes no 'labels'; it takes image, label" in user_error(f"hf:{repository}?labels=x")

@@ -106,6 +106,8 @@ def build(
             f"{cache_folder.in_words(task.bytes)} could be made in {folder} ({why}); set "
             "FEWLABELS_CACHE to another folder, or --cache-limit to more"
         )
+        if isinstance(error, cache_folder.NoRoom) and cache_folder.asked_for(limit) == 0:
+            note = "images are decoded each time they are needed, as asked: the cache's limit is 0"
         note = "; ".join(filter(None, (note, slowness(source))))
         for _ in task.decode(np.flatnonzero(~task.known)):
             pass

@@ -64,10 +64,16 @@ def limit_of(folder: Path, asked: int | None = None) -> int:
 
 def _limit(asked: int | None, there: int) -> int:
     """`there`: the bytes that would be free if the folder were empty."""
-    if asked is None:
-        chosen = os.environ.get("FEWLABELS_CACHE_LIMIT")
-        asked = parse_bytes(chosen, "FEWLABELS_CACHE_LIMIT") if chosen else there // 2
-    return min(asked, there)
+    asked = asked_for(asked)
+    return min(there // 2 if asked is None else asked, there)
+
+
+def asked_for(limit: int | None) -> int | None:
+    """The limit in bytes that somebody has set: this one, else $FEWLABELS_CACHE_LIMIT."""
+    chosen = os.environ.get("FEWLABELS_CACHE_LIMIT")
+    if limit is None and chosen:
+        return parse_bytes(chosen, "FEWLABELS_CACHE_LIMIT")
+    return limit
 
 
 def parse_bytes(text: str, where: str) -> int:

@@ -21,7 +21,7 @@ def parse(data: str) -> tuple[str, dict[str, str]]:
     except ValueError:
         raise UserError(f"{data}: after ? comes name=value, several joined by &") from None
     if not name:
-        raise UserError(f"{data}: names no data set")
+        raise UserError(f"{data} names no data set")
     return name, options
 
 
