@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 
 from fewlabels.errors import UserError
 from fewlabels.pool import label_tables
-from fewlabels.pool.label_tables import Imported, export_table, import_table
+from fewlabels.pool.label_tables import Imported, export_table, import_store, import_table
 from fewlabels.pool.source import content_digest
 from fewlabels.pool.store import LabelStore, Mark, read_labels
 
@@ -129,6 +130,42 @@ def test_a_plain_table_is_matched_by_name(store: LabelStore, tmp_path: Path) -> 
     assert (last.who, last.source, last.image) == ("Zoe", "import", 'b, "c".png')
 
 
+def test_what_is_newer_here_stays(store: LabelStore, other: LabelStore, tmp_path: Path) -> None:
+    """Of another store or its table; the label that is corrected in an export is not older."""
+    old, new = "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"
+    said = ((old, "cat", new, "dog"), (new, "cat", old, "dog"), (old, "cat", old, "dog"))
+    for name, (here, label, there, theirs) in zip(NAMES, said, strict=False):
+        store.add([replace(mark(name, label), time=here)])
+        other.add([replace(mark(name, theirs), time=there)])
+    told = import_store(store, other.path)
+    assert (told.new, told.changed, told.same, told.newer) == (0, 2, 0, 1)
+    assert told.line() == "0 new labels, 2 changed, 0 as they were, 1 newer here and kept"
+    assert list(store.labels().values()) == ["dog", "cat", "dog"]
+    export_table(other, tmp_path / "t.csv")
+    assert import_table(store, tmp_path / "t.csv", "Zoe").newer == 1
+    plain = write(tmp_path / "plain.csv", "image,label\na.png,owl\n")
+    assert import_table(store, plain, "Zoe", NAMED).changed == 1  # it is of now
+
+
+@BOTH
+def test_the_columns_of_a_plain_table_are_found_as_those_of_data(
+    store: LabelStore, tmp_path: Path, suffix: str
+) -> None:
+    file = tmp_path / f"t{suffix}"
+    columns = {"path": ["a.png"], "Category": ["cat"], "who": ["Bob"], "size": [3]}
+    if suffix == ".csv":
+        write(file, "path;Category;who;size\na.png;cat;Bob;3\n")
+    else:
+        pq.write_table(pa.table(columns), file)
+    told = import_table(store, file, "Zoe", NAMED)
+    assert told.notes == (
+        "the column 'path' is read as image",
+        "the column 'Category' is read as label",
+        "not used: column 'size'",
+    )
+    assert [(e.image, e.label, e.who) for e in store.current()] == [("a.png", "cat", "Bob")]
+
+
 def test_an_empty_label_beside_a_digest_is_one(store: LabelStore, tmp_path: Path) -> None:
     text = f"sha256,label,who\n{NAMED['a.png']},,Bob\n,dog,\n"
     file = write(tmp_path / "t.csv", text)
@@ -165,7 +202,12 @@ TIME = "2026-01-31T12:00:00Z"
     ("text", "said"),
     [
         ("", "has the columns none"),
-        ("image,class\na.png,cat\n", "unknown columns 'class'; a table of labels has image or"),
+        (
+            f"image,class,sha256\na.png,cat,{A}\n",
+            "unknown columns 'class'; a table of labels has image or",
+        ),
+        ("image,class,category\na.png,cat,x\n", "columns 'class' and 'category' may all be the"),
+        ("image,when\na.png,cat\n", "has the columns image, when"),
         ("label,sha256,label\n", "more than one column 'label'"),
         ("label,who\ncat,Bob\n", "has the columns label, who"),
         ("image,sha256\n", "has the columns image, sha256"),

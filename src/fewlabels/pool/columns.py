@@ -34,7 +34,7 @@ class Columns:
 def find_columns(
     path: object, header: Sequence[str], wanted: Sequence[str] = tuple(ALSO)
 ) -> Columns:
-    """The columns of a table with these names, those of `ALSO` that are wanted.
+    """The columns of a table with these names, by default those of `ALSO`.
 
     Case, spaces, `-` and `_` make no difference. Raises UserError where there are no images, or
     where a column may be one of several.
@@ -44,7 +44,7 @@ def find_columns(
     notes = []
     for column in wanted:
         found = [n for n, name in enumerate(names) if name == column]
-        found = found or [n for n, name in enumerate(names) if name in ALSO[column].split()]
+        found = found or [n for n, name in enumerate(names) if name in ALSO.get(column, "").split()]
         if len(found) > 1:
             said = " and ".join(repr(header[n]) for n in found)
             raise UserError(

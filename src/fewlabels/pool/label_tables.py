@@ -4,20 +4,23 @@ import csv
 import math
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
 
 from fewlabels.errors import UserError, one_line
+from fewlabels.pool.columns import find_columns, names_images
 from fewlabels.pool.store import Event, LabelStore, Mark, cleaned
+from fewlabels.pool.table import SEPARATORS
 
 CURRENT = ("image", "label", "sha256", "who", "when", "source")
 HISTORY = (*CURRENT, "previous", "event", "action", "kind", "target")
 NUMBERS = ("event", "action", "target")
 ROWS = 50_000  # of a Parquet file that are in memory at once
+PLAIN = ("image", "label", "who", "when", "source")  # what is read of a table without digests
 KINDS = "a table of labels is a .csv or a .parquet file"
 
 Row = tuple[str, dict[str, str]]  # where it stands ("line 3", "row 2") and its texts by column
@@ -30,10 +33,18 @@ class Imported:
     new: int  # the store had no label of them
     changed: int
     same: int  # nothing was written for these
+    newer: int = 0  # the store has a later label of these, which stays
     empty: int = 0  # rows of a table without digests that give no label
     action: int | None = (
         None  # what `undo` takes back; None where nothing was written, or a history
     )
+    notes: tuple[str, ...] = ()  # what the columns of a table were taken for
+
+    def line(self) -> str:
+        """For the terminal."""
+        said = f"{self.new:,} new labels, {self.changed:,} changed, {self.same:,} as they were"
+        said += f", {self.newer:,} newer here and kept" if self.newer else ""
+        return said + (f", {self.empty:,} without a label" if self.empty else "")
 
 
 def export_table(store: LabelStore, path: Path, history: bool = False) -> int:
@@ -63,17 +74,22 @@ def export_table(store: LabelStore, path: Path, history: bool = False) -> int:
 
 
 def import_table(
-    store: LabelStore, path: Path, who: str, digests: Mapping[str, str] | None = None
+    store: LabelStore,
+    path: Path,
+    who: str,
+    digests: Mapping[str, str] | None = None,
+    root: Path = Path(),
 ) -> Imported:
-    """Writes the labels of a table to the store, all of them or none.
+    """Writes the labels of a table to the store, all of them or none; see `_written`.
 
     A row is of the image with its `sha256`; without one, of that which `digests` {name: digest} has
-    under `image`. `who` and the source "import" are what rows get that name none. An empty label
-    takes an image back to unlabelled where the table has a column `sha256`; in other tables it says
-    nothing. A table with a column `event` is a history, for an empty store. UserError names the
-    place of what cannot be understood.
+    under `image`, or has at that path where the names are relative to the folder `root`. `who` and
+    the source "import" are what rows get that name none. An empty label takes an image back to
+    unlabelled where the table has a column `sha256`; in other tables it says nothing, and their
+    columns are found as those of DATA. A table with a column `event` is a history, for an empty
+    store. UserError names the place of what cannot be understood.
     """
-    columns, rows = _read(path)
+    columns, rows, notes = _read(path)
     _require(path, columns, digests)
     if "event" in columns:
         try:
@@ -82,6 +98,7 @@ def import_table(
             raise _at(path, error) from None
         known = store.labels()
         return Imported(new=len(known), changed=0, same=0)
+    digest_of = None if digests is None else _finder(path, digests, root)
     marks: dict[str, tuple[str, Mark]] = {}
     empty = 0
     for place, row in rows:
@@ -89,7 +106,7 @@ def import_table(
             empty += 1
             continue
         try:
-            mark = cleaned(_mark(row, who, digests))
+            mark = cleaned(_mark(row, who, digest_of))
         except UserError as error:
             raise UserError(f"{path}: {place}: {error}") from None
         first, other = marks.setdefault(mark.digest, (place, mark))
@@ -98,12 +115,13 @@ def import_table(
                 f"{path}: {place} gives {mark.image or mark.digest} the label {mark.label!r}, "
                 f"{first} gives the same image {other.label!r}; keep one of them"
             )
-    return _written(store, [mark for _, mark in marks.values()], empty)
+    told = _written(store, [mark for _, mark in marks.values()])
+    return replace(told, empty=empty, notes=notes)
 
 
 def import_store(store: LabelStore, path: Path) -> Imported:
     """Writes the current labels of another store, all of them or none, each with who gave it, when
-    and how. UserError where there is none at `path`, or it cannot be read."""
+    and how; see `_written`. UserError where there is none at `path`, or it cannot be read."""
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     with LabelStore(path, read_only=True) as other:
@@ -114,14 +132,23 @@ def import_store(store: LabelStore, path: Path) -> Imported:
     return _written(store, said)
 
 
-def _written(store: LabelStore, marks: Sequence[Mark], empty: int = 0) -> Imported:
-    """Writes those of the marks that say what the store does not."""
-    known = store.labels()
-    new = [mark for mark in marks if mark.digest not in known]
-    different = [mark for mark in marks if known.get(mark.digest) != mark.label]
+def _written(store: LabelStore, marks: Sequence[Mark]) -> Imported:
+    """Writes those of the marks that say what the store does not, but not over a later label; a
+    mark without a time is of now."""
+    known = {event.digest: event for event in store.current()}
+    different, new, newer = list[Mark](), 0, 0
+    for mark in marks:
+        here = known.get(mark.digest)
+        if here and here.label == mark.label:
+            continue
+        if here and mark.time and here.time > mark.time:
+            newer += 1
+            continue
+        new += here is None
+        different.append(mark)
     action = store.add(different) if different else None
-    same = len(marks) - len(different)
-    return Imported(len(new), len(different) - len(new), same, empty=empty, action=action)
+    same = len(marks) - len(different) - newer
+    return Imported(new, len(different) - new, same, newer, action=action)
 
 
 def _at(path: Path, error: UserError) -> UserError:
@@ -129,12 +156,26 @@ def _at(path: Path, error: UserError) -> UserError:
     return error if str(error).startswith(str(path)) else UserError(f"{path}: {error}")
 
 
-def _mark(row: dict[str, str], who: str, digests: Mapping[str, str] | None) -> Mark:
-    image, digest = row.get("image", ""), row.get("sha256", "").strip()
-    if not digest and digests is not None:
-        digest = digests.get(image) or digests.get(image.strip(), "")
-        if not digest:
+def _finder(table: Path, digests: Mapping[str, str], root: Path) -> Callable[[str], str]:
+    """What gives the digest of an image as a row names it. UserError where the pool has none."""
+    places = {os.path.normpath(root / name): digest for name, digest in digests.items()}
+
+    def find(image: str) -> str:
+        name = image.strip()
+        path = name.removeprefix("file://").replace("\\", "/")
+        at = (os.path.normpath(folder / path) for folder in (root, table.absolute().parent))
+        found = (*map(digests.get, (image, name)), *map(places.get, at))
+        if not any(found):
             raise UserError(f"no image of the pool has the name {image!r}")
+        return next(filter(None, found))
+
+    return find
+
+
+def _mark(row: dict[str, str], who: str, digest_of: Callable[[str], str] | None) -> Mark:
+    image, digest = row.get("image", ""), row.get("sha256", "").strip()
+    if not digest and digest_of is not None:
+        digest = digest_of(image)
     by, source = row.get("who", "").strip() or who, row.get("source", "").strip() or "import"
     return Mark(digest, row["label"], by, source, image, row.get("when", "").strip())
 
@@ -171,34 +212,48 @@ def _cells(event: Event) -> dict[str, str | int | None]:
 def _require(path: Path, columns: list[str], digests: Mapping[str, str] | None) -> None:
     """UserError for columns that no table of labels has, or that do not suffice."""
     has = f"a table of labels has image or sha256, label, and maybe {', '.join(CURRENT[3:])}"
-    if unknown := [name for name in columns if name not in HISTORY]:
+    if unknown := [name for name in columns if name and name not in HISTORY]:
         raise UserError(f"{path}: unknown columns {', '.join(map(repr, unknown))}; {has}")
     if twice := [name for name in HISTORY if columns.count(name) > 1]:
         raise UserError(f"{path}: more than one column {twice[0]!r}; keep one of them")
     if "label" not in columns or not {"image", "sha256"} & set(columns):
-        raise UserError(f"{path}: has the columns {', '.join(columns) or 'none'}; {has}")
+        raise UserError(
+            f"{path}: has the columns {', '.join(filter(None, columns)) or 'none'}; {has}"
+        )
     if "event" in columns and (missing := [name for name in HISTORY if name not in columns]):
         raise UserError(f"{path}: a history (it has 'event') without {', '.join(missing)}")
     if "sha256" not in columns and digests is None:
         raise UserError(f"{path}: no column 'sha256', and no pool to look the images up in")
 
 
-def _read(path: Path) -> tuple[list[str], Iterator[Row]]:
-    """The columns of a table, and its rows. UserError where it cannot be read."""
-    read = {".csv": _read_csv, ".parquet": _read_parquet}.get(path.suffix.lower())
+def _read(path: Path) -> tuple[list[str], Iterator[Row], tuple[str, ...]]:
+    """The columns of a table, its rows, and notes. UserError where it cannot be read.
+
+    Of a table without digests columns are called as in PLAIN, and those that are not used "".
+    """
+    kinds = {".csv": _read_csv, ".tsv": _read_csv, ".parquet": _read_parquet}
+    read = kinds.get(path.suffix.lower())
     if read is None:
         raise UserError(f"{path}: {KINDS}")
     rows = read(path)
     _, header = next(rows)
-    columns = [name.strip().lower() for name in header]
-    return columns, ((place, dict(zip(columns, texts, strict=True))) for place, texts in rows)
+    columns, notes = [name.strip().lower() for name in header], tuple[str, ...]()
+    if "sha256" not in columns and names_images(header):
+        found = find_columns(path, header, PLAIN)
+        called = {number: name for name, number in found.at.items()}
+        columns, notes = [called.get(number, "") for number in range(len(header))], found.notes
+    named = ((place, dict(zip(columns, texts, strict=True))) for place, texts in rows)
+    return columns, named, notes
 
 
 def _read_csv(path: Path) -> Iterator[tuple[str, list[str]]]:
     """The header, then the rows that are not empty, each with its place."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
+            first = file.readline()
+            separator = next((s for s in SEPARATORS if _is_header(first, s)), ",")
+            file.seek(0)
+            reader = csv.reader(file, delimiter=separator, strict=True)
             header = next(reader, [])
             yield "line 1", header
             for texts in reader:
@@ -207,7 +262,7 @@ def _read_csv(path: Path) -> Iterator[tuple[str, list[str]]]:
                 if len(texts) != len(header):
                     raise UserError(
                         f"{path}: line {reader.line_num} has {len(texts)} fields, the header has "
-                        f"{len(header)}; put a value that holds a comma into double quotes"
+                        f"{len(header)}; put a value that holds a separator into double quotes"
                     )
                 yield f"line {reader.line_num}", texts
     except UnicodeDecodeError:
@@ -216,6 +271,11 @@ def _read_csv(path: Path) -> Iterator[tuple[str, list[str]]]:
         raise UserError(f"{path}: not a CSV table ({error})") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _is_header(line: str, separator: str) -> bool:
+    names = next(csv.reader([line], delimiter=separator), [])
+    return "sha256" in names or names_images(names)
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[str, list[str]]]:
