@@ -1,6 +1,7 @@
 """The main job on small folders, through the Python interface."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -85,13 +86,16 @@ def test_a_flat_tree_is_split_and_broken_files_are_named(tmp_path: Path, paint: 
     paint(root / "right", 1, 12)
     paint(root, 0, 5)  # loose images beside class folders
     (root / "left" / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
-    (root / "notes.txt").write_text("mine")
+    notes = {f"notes{n}.txt" for n in range(5)}
+    for name in notes:
+        (root / name).write_text("mine")
     run = fl.train(root, out=tmp_path / "run", **QUICK)
     assert run.result["unlabelled"] == 5
     assert run.result["test"]["n"] == 4
     assert run.result["labels"] == 20
-    assert {item["name"] for item in run.result["skipped"]} == {"left/broken.jpg", "notes.txt"}
-    assert "left out: left/broken.jpg" in (run.path / "train.log").read_text()
+    assert {item["name"] for item in run.result["skipped"]} == notes | {"left/broken.jpg"}
+    told = re.findall(r"left out: (\S+)", (run.path / "train.log").read_text())
+    assert told == ["left/broken.jpg", *(f"notes{n}.txt" for n in range(4)), "1"]
     assert "left/broken.jpg" in (run.path / "report.html").read_text()
 
 

@@ -96,11 +96,18 @@ def test_a_renamed_folder_finds_its_labels(
     split_folders.rename(moved)
     capsys.readouterr()
     assert call(monkeypatch, "labels", moved) == 0
-    said = capsys.readouterr().out
-    assert f"{before} has labels of 1 of these images" in said
-    assert f"fewlabels labels {moved} --import {before}" in said
+    take_over = f"fewlabels labels {moved} --import {before}"
+    line = f"{before} also has labels of 1 of these images (take them over: {take_over})"
+    assert line in capsys.readouterr().out
+    assert call(monkeypatch, "check", moved) == 0
+    assert f"Note: {line}.\n" in capsys.readouterr().out
+    small = {"steps": 1, "batch_size": 4, "img_size": 16, "model": "cnn_small", "device": "cpu"}
+    run = fl.train(moved, method="supervised", out=tmp_path / "run", **small)
+    assert line in (run.path / "train.log").read_text()
     assert call(monkeypatch, "labels", moved, "--import", before) == 0
     assert "1 new labels, 0 changed" in capsys.readouterr().out
+    assert call(monkeypatch, "check", moved) == 0
+    assert "also has labels" not in capsys.readouterr().out
     with LabelStore(default_store(str(moved)), read_only=True) as store:
         (event,) = store.current()
     assert (event.label, event.source, event.image) == ("left", "import", f"unlabelled/{one}")
@@ -109,6 +116,37 @@ def test_a_renamed_folder_finds_its_labels(
     assert call(monkeypatch, "labels", split_folders, "--undo") == 0
     assert call(monkeypatch, "labels", split_folders) == 0
     assert call(monkeypatch, "labels", tmp_path / "nowhere") == 2
+
+
+def test_a_table_is_read_as_data_is(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    split_folders: Path,
+    tmp_path: Path,
+) -> None:
+    """However the images' paths are written, in a table that lies elsewhere."""
+    names = sorted(path.name for path in (split_folders / "unlabelled").iterdir())
+    at = Path(split_folders.name) / "unlabelled"
+    written = (
+        f"./unlabelled/{names[0]}",
+        f"unlabelled\\{names[1]}",
+        str(split_folders / "unlabelled" / names[2]),
+        str(at / names[3]),  # as in a table of DATA, which lies beside the folder
+    )
+    for suffix, separator in ((".csv", ";"), (".csv", "\t"), (".tsv", "\t"), (".csv", ",")):
+        rows = [("File Name", "class", "weather"), *((path, "up", "fine") for path in written)]
+        rows.append((f"unlabelled/{names[5]}", "", ""))
+        told = tmp_path / f"new{suffix}"
+        told.write_text("\n".join(separator.join(row) for row in rows))
+        assert call(monkeypatch, "labels", split_folders, "--import", told) == 0
+        said = capsys.readouterr().out
+        assert "the column 'File Name' is read as image\n" in said
+        assert "the column 'class' is read as label\n" in said
+        assert "not used: column 'weather'\n" in said
+        assert "4 new labels, 0 changed, 0 as they were, 1 without a label\n" in said
+        with LabelStore(default_store(str(split_folders))) as store:
+            assert len(store.labels()) == 4
+            store.undo("Ada")
 
 
 def test_joined_pools_heed_the_labels_of_each_and_of_the_whole(split_folders: Path) -> None:

@@ -38,7 +38,7 @@ from fewlabels.models.choose import choose
 from fewlabels.pixels import cache
 from fewlabels.pixels.preprocess import Preprocess
 from fewlabels.pool.labels import no_classes
-from fewlabels.pool.overlay import with_stored_labels
+from fewlabels.pool.overlay import labels_elsewhere, other_stores, with_stored_labels
 from fewlabels.pool.pool import (
     MULTI,
     REGRESSION,
@@ -682,10 +682,16 @@ def _read(config: Config, pool: Pool, events: Events, begun: Uses | None) -> Dat
 
 
 def _pool(data: DataNames, task: str | None, console: Console | None) -> Pool:
-    """What DATA names, with the labels of its store."""
+    """What DATA names, with the labels of its store, and a note of other stores that have some."""
     with progress_on(console or Console(quiet=True)) as show:
         read = partial(cache.fingerprint, progress=partial(show, "reading"))
-        return with_stored_labels(Pool.scan(data, to_train=False, task=task), read)
+        pool = with_stored_labels(Pool.scan(data, to_train=False, task=task), read)
+        origins = pool.parts or (pool.origin,)
+        if not other_stores(origins):
+            return pool
+        digest = pool.digest or read(pool.source)
+        told = [other.line() for other in labels_elsewhere(origins, digest)]
+        return replace(pool, digest=digest, notes=(*pool.notes, *told))
 
 
 def _command(call: str) -> str:
@@ -788,9 +794,11 @@ def _introduction(data: Data, config: Config, folder: RunFolder, *notes: str) ->
         "images unlabelled"
         for name in no_classes(data.pool)
     ]
-    lines += [f"left out: {item.name} ({item.reason})" for item in data.skipped[:5]]
-    if len(data.skipped) > 5:
-        lines.append(f"left out: {len(data.skipped) - 5} more; the report lists them")
+    others = set(data.pool.skipped)  # no images at all, mostly; images that cannot be read go first
+    left_out = sorted(data.skipped, key=others.__contains__)
+    lines += [f"left out: {item.name} ({item.reason})" for item in left_out[:5]]
+    if len(left_out) > 5:
+        lines.append(f"left out: {len(left_out) - 5} more; the report lists them")
     counts = np.bincount(data.pool.label[data.labelled], minlength=len(data.pool.classes))
     counts = counts[counts > 0]
     unequal = data.pool.task == SINGLE and counts.max() >= IMBALANCED * counts.min()

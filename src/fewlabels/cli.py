@@ -5,13 +5,13 @@ Whatever needs torch is imported inside the command that needs it, so that `--he
 
 import math
 import os
-import shlex
 import signal
 import sys
 import threading
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -93,7 +93,7 @@ def check(
 
     from fewlabels.curate.check import check as run_check
     from fewlabels.pixels.cache import fingerprint
-    from fewlabels.pool.overlay import with_stored_labels
+    from fewlabels.pool.overlay import labels_elsewhere, with_stored_labels
     from fewlabels.pool.pool import Pool
     from fewlabels.report.check import print_check
 
@@ -106,6 +106,8 @@ def check(
         pool = Pool.scan(data, to_train=False, task=task)
         pool = with_stored_labels(pool, partial(fingerprint, progress=partial(show, "reading")))
         checked, pictures = run_check(pool, show)
+        others = labels_elsewhere(pool.parts or (pool.origin,), pictures.digest)
+        checked = replace(checked, notes=(*checked.notes, *(other.line() for other in others)))
         if out is not None:
             check_page.write(checked, pictures, pool, out)
     if as_json:
@@ -142,8 +144,9 @@ def labels(
     from fewlabels.errors import UserError
     from fewlabels.pixels.cache import fingerprint
     from fewlabels.pool.label_tables import export_table, import_store, import_table
-    from fewlabels.pool.pool import Pool, is_path, origin_of
-    from fewlabels.pool.store import LabelStore, default_store, has_events, others_with
+    from fewlabels.pool.overlay import Elsewhere, labels_elsewhere, other_stores
+    from fewlabels.pool.pool import Pool, origin_of
+    from fewlabels.pool.store import LabelStore, default_store, has_events
     from fewlabels.report.labels import info, print_info
 
     if sum((import_from is not None, export_to is not None, undo)) > 1:
@@ -151,7 +154,8 @@ def labels(
     if history and export_to is None:
         raise UserError("--history: goes with --export FILE")
     console = _console()
-    path = default_store(*map(origin_of, data))
+    origins = [origin_of(one) for one in data]
+    path = default_store(*origins)
     if not path.exists() and (undo or export_to is not None):
         raise UserError(f"{path}: there are no labels beside {' '.join(data)} yet")
 
@@ -160,7 +164,7 @@ def labels(
             found = fingerprint(pool.source, progress=partial(show, "reading"))
         return {pool.source.name(row): digest for row, digest in enumerate(found) if digest}
 
-    said, elsewhere = "", list[tuple[Path, int]]()
+    said, elsewhere = list[str](), tuple[Elsewhere, ...]()
     if import_from is not None:
         pool = Pool.scan(data, to_train=False)
         whole = import_from.suffix == ".sqlite"
@@ -168,35 +172,31 @@ def labels(
             if whole:
                 done = import_store(store, import_from)
             else:
-                done = import_table(store, import_from, _user(), digests())
-        said = f"{done.new:,} new labels, {done.changed:,} changed, {done.same:,} as they were"
+                place = Path(origins[0]) if len(origins) == 1 else Path()
+                root = place.parent if place.is_file() else place
+                done = import_table(store, import_from, _user(), digests(), root)
+        said = [*done.notes, done.line()]
     elif export_to is not None:  # DATA itself may be gone
         with LabelStore(path, read_only=True) as store:
             count = export_table(store, export_to, history)
-        said = f"{export_to}: {count:,} {'events' if history else 'labels'}"
+        said = [f"{export_to}: {count:,} {'events' if history else 'labels'}"]
     elif undo:
         with LabelStore(path) as store:
-            said = f"{store.undo(_user()):,} labels taken back"
+            said = [f"{store.undo(_user()):,} labels taken back"]
     elif not has_events(path):
         pool = Pool.scan(data, to_train=False)
-        heeded = {path, *(default_store(origin_of(one)) for one in data)}
-        others = sorted(set(path.parent.glob("*.sqlite")) - heeded)
-        if others and all(map(is_path, data)):
-            elsewhere = others_with(others, digests().values())
+        if other_stores(origins):
+            elsewhere = labels_elsewhere(origins, list(digests().values()))
     told = info(path)
     if as_json:
-        told["elsewhere"] = [{"store": str(other), "images": n} for other, n in elsewhere]
+        told["elsewhere"] = [{"store": str(one.store), "images": one.images} for one in elsewhere]
         print(json.dumps(told, indent=2, ensure_ascii=False))
         return
-    if said:
-        console.print(said, highlight=False, markup=False, soft_wrap=True)
-    print_info(told, console)
-    for other, count in elsewhere:
-        line = (
-            f"{other} has labels of {count:,} of these images. Were they moved? Take them over: "
-            f"fewlabels labels {shlex.join(data)} --import {shlex.quote(str(other))}"
-        )
+    for line in said:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+    print_info(told, console)
+    for other in elsewhere:
+        console.print(other.line(), highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -1,11 +1,13 @@
 """What the label store says of a pool's images, laid over what the pool says."""
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from fewlabels.pool.pool import SINGLE, Pool, assemble
+from fewlabels.pool.pool import SINGLE, Pool, assemble, is_path
 from fewlabels.pool.source import Source
-from fewlabels.pool.store import default_store, read_labels
+from fewlabels.pool.store import default_store, has_events, others_with, read_labels
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,43 @@ def with_stored_labels(pool: Pool, read: Callable[[Source], tuple[str, ...]]) ->
     digest = read(pool.source)
     labelled, told = with_labels(pool, digest, labels)
     return replace(labelled, digest=digest, notes=(*pool.notes, told.line()))
+
+
+def other_stores(origins: Sequence[str]) -> list[Path]:
+    """Stores that may have labels of the images of this pool, which was renamed or copied.
+
+    None where something was said in its own store, and of what is no path.
+    """
+    own = default_store(*origins)
+    if not all(map(is_path, origins)) or has_events(own):
+        return []
+    heeded = {own, *map(default_store, origins)}
+    return sorted(set(own.parent.glob("*.sqlite")) - heeded)
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Another store that has labels of a pool's images."""
+
+    store: Path
+    images: int
+    take_over: str  # the command that does
+
+    def line(self) -> str:
+        """For the terminal."""
+        return (
+            f"{self.store} also has labels of {self.images:,} of these images "
+            f"(take them over: {self.take_over})"
+        )
+
+
+def labels_elsewhere(origins: Sequence[str], digests: Sequence[str]) -> tuple[Elsewhere, ...]:
+    """Of `other_stores` those that have labels of the images with these digests, the most first."""
+    command = f"fewlabels labels {shlex.join(origins)} --import"
+    return tuple(
+        Elsewhere(store, images, f"{command} {shlex.quote(str(store))}")
+        for store, images in others_with(other_stores(origins), digests)
+    )
 
 
 def with_labels(
