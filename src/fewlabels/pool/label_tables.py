@@ -80,7 +80,8 @@ def import_table(
     digests: Mapping[str, str] | None = None,
     root: Path = Path(),
 ) -> Imported:
-    """Writes the labels of a table to the store, all of them or none; see `_written`.
+    """Writes the labels of a table to the store, all of them or none; a later label of its own
+    stays.
 
     A row is of the image with its `sha256`; without one, of that which `digests` {name: digest} has
     under `image`, or has at that path where the names are relative to the folder `root`. `who` and
@@ -121,7 +122,8 @@ def import_table(
 
 def import_store(store: LabelStore, path: Path) -> Imported:
     """Writes the current labels of another store, all of them or none, each with who gave it, when
-    and how; see `_written`. UserError where there is none at `path`, or it cannot be read."""
+    and how; a later label of its own stays. UserError where there is none at `path`, or it cannot
+    be read."""
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     with LabelStore(path, read_only=True) as other:
@@ -212,14 +214,12 @@ def _cells(event: Event) -> dict[str, str | int | None]:
 def _require(path: Path, columns: list[str], digests: Mapping[str, str] | None) -> None:
     """UserError for columns that no table of labels has, or that do not suffice."""
     has = f"a table of labels has image or sha256, label, and maybe {', '.join(CURRENT[3:])}"
-    if unknown := [name for name in columns if name and name not in HISTORY]:
+    if unknown := [name for name in columns if name not in HISTORY]:
         raise UserError(f"{path}: unknown columns {', '.join(map(repr, unknown))}; {has}")
     if twice := [name for name in HISTORY if columns.count(name) > 1]:
         raise UserError(f"{path}: more than one column {twice[0]!r}; keep one of them")
     if "label" not in columns or not {"image", "sha256"} & set(columns):
-        raise UserError(
-            f"{path}: has the columns {', '.join(filter(None, columns)) or 'none'}; {has}"
-        )
+        raise UserError(f"{path}: has the columns {', '.join(columns) or 'none'}; {has}")
     if "event" in columns and (missing := [name for name in HISTORY if name not in columns]):
         raise UserError(f"{path}: a history (it has 'event') without {', '.join(missing)}")
     if "sha256" not in columns and digests is None:
@@ -229,7 +229,7 @@ def _require(path: Path, columns: list[str], digests: Mapping[str, str] | None) 
 def _read(path: Path) -> tuple[list[str], Iterator[Row], tuple[str, ...]]:
     """The columns of a table, its rows, and notes. UserError where it cannot be read.
 
-    Of a table without digests columns are called as in PLAIN, and those that are not used "".
+    Of a table without digests only the columns of PLAIN are read.
     """
     kinds = {".csv": _read_csv, ".tsv": _read_csv, ".parquet": _read_parquet}
     read = kinds.get(path.suffix.lower())
@@ -237,13 +237,15 @@ def _read(path: Path) -> tuple[list[str], Iterator[Row], tuple[str, ...]]:
         raise UserError(f"{path}: {KINDS}")
     rows = read(path)
     _, header = next(rows)
-    columns, notes = [name.strip().lower() for name in header], tuple[str, ...]()
+    columns = [name.strip().lower() for name in header]
+    numbers, notes = list(range(len(header))), tuple[str, ...]()
     if "sha256" not in columns and names_images(header):
         found = find_columns(path, header, PLAIN)
-        called = {number: name for name, number in found.at.items()}
-        columns, notes = [called.get(number, "") for number in range(len(header))], found.notes
-    named = ((place, dict(zip(columns, texts, strict=True))) for place, texts in rows)
-    return columns, named, notes
+        if found.unlabelled:
+            raise UserError(f"{path}: {found.unlabelled}; call the column of labels 'label'")
+        columns, numbers, notes = list(found.at), list(found.at.values()), found.notes
+    at = list(zip(columns, numbers, strict=True))
+    return columns, ((place, {name: texts[n] for name, n in at}) for place, texts in rows), notes
 
 
 def _read_csv(path: Path) -> Iterator[tuple[str, list[str]]]:
